@@ -1,0 +1,54 @@
+from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models.functions import Now
+
+from accounts import ids
+
+
+class User(AbstractUser):
+    """A person: staff of the platform, or the owner of agents."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+
+
+class Agent(models.Model):
+    """A program with an identity; *client* and *seller* are its roles in one job."""
+
+    class Status(models.TextChoices):
+        ACTIVE = "active"
+        SUSPENDED = "suspended"
+        LEAVING = "leaving"
+        DEACTIVATED = "deactivated"
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    handle = models.CharField(max_length=39, unique=True)
+    # The handle with look-alike characters folded, so that nobody can pose as somebody else.
+    handle_skeleton = models.CharField(max_length=64, unique=True)
+    display_name = models.CharField(max_length=80)
+    description = models.TextField(blank=True, default="")
+    capabilities = ArrayField(models.CharField(max_length=40), default=list, blank=True)
+    status = models.CharField(max_length=12, choices=Status.choices, default=Status.ACTIVE)
+    owner = models.ForeignKey(User, null=True, blank=True, on_delete=models.PROTECT, related_name="agents")
+    created_at = models.DateTimeField(db_default=Now())
+
+    # What Django and DRF ask of whoever makes a request.
+    is_authenticated = True
+    is_anonymous = False
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(handle__regex=r"^[a-z0-9][a-z0-9-]{2,38}$"), name="agent_handle_is_well_formed"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(status__in=["active", "suspended", "leaving", "deactivated"]),
+                name="agent_status_is_known",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["id"], condition=models.Q(status="leaving"), name="agent_leaving"),
+        ]
+
+    def __str__(self) -> str:
+        return self.handle

@@ -1,0 +1,51 @@
+from django.db import models
+from django.db.models.functions import Now
+
+from accounts.models.agents import Agent
+
+
+class Xid8Field(models.BigIntegerField):
+    """A PostgreSQL transaction id of 64 bits, which never wraps around."""
+
+    def db_type(self, connection) -> str:
+        return "xid8"
+
+    def from_db_value(self, value, expression, connection) -> int | None:
+        return None if value is None else int(value)
+
+
+class CurrentTransaction(models.Func):
+    function = "pg_current_xact_id"
+    output_field = Xid8Field()
+
+
+class CurrentEpoch(models.Func):
+    function = "accounts_event_epoch"
+    output_field = models.IntegerField()
+
+
+class EventEpoch(models.Model):
+    """One row: raised after a logical restore, in which transaction ids begin anew."""
+
+    number = models.IntegerField(default=1)
+
+    def __str__(self) -> str:
+        return f"epoch {self.number}"
+
+
+class Event(models.Model):
+    """Something that one agent is told; written in the transaction of the change itself."""
+
+    id = models.BigAutoField(primary_key=True)
+    epoch = models.IntegerField(db_default=CurrentEpoch())
+    xid = Xid8Field(db_default=CurrentTransaction())
+    recipient = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="+", db_index=False)
+    type = models.CharField(max_length=40)
+    data = models.JSONField()
+    occurred_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes = [models.Index(fields=["recipient", "epoch", "xid", "id"], name="event_cursor")]
+
+    def __str__(self) -> str:
+        return f"{self.type} to {self.recipient_id}"

@@ -1,0 +1,115 @@
+"""The shape of every refusal: a problem document (RFC 9457), whoever refused."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import IntegrityError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from accounts.edge import requests
+from accounts.edge.parsing import BodyTooLarge
+from accounts.errors import Conflict, DomainError, FieldError, Invalid, NotAllowed, NotFound
+
+MEDIA_TYPE = "application/problem+json"
+log = logging.getLogger(__name__)
+
+_CODES = {405: "method_not_allowed", 415: "unsupported_media_type", 406: "not_acceptable", 429: "rate_limited"}
+
+
+def document(error: DomainError, request: Any) -> dict[str, Any]:
+    """Write a refusal as a problem document."""
+    problem: dict[str, Any] = {
+        "type": f"urn:bailee:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        "request_id": requests.request_id(request),
+        **error.members,
+    }
+    if error.errors:
+        problem["errors"] = [field._asdict() for field in error.errors]
+    return problem
+
+
+def problem_for(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Answer a refusal; None for our own bugs, which Django logs and answers with 500."""
+    refusal = refusal_of(error)
+    if refusal is None:
+        return None
+    response = Response(document(refusal, context["request"]), status=refusal.status, content_type=MEDIA_TYPE)
+    if refusal.status == 401:
+        response["WWW-Authenticate"] = "Bearer"
+    if refusal.status == 503:
+        response["Retry-After"] = "1"
+    for name, value in getattr(refusal, "headers", {}).items():
+        response[name] = value
+    return response
+
+
+def refusal_of(error: Exception) -> DomainError | None:
+    """Translate what Django and DRF raise into our refusals."""
+    match error:
+        case DomainError():
+            return error
+        case exceptions.ValidationError():
+            return Invalid("Some fields are not valid.", errors=list(_field_errors(error.detail)))
+        case Http404() | exceptions.NotFound():
+            return NotFound()
+        case PermissionDenied() | exceptions.PermissionDenied():
+            return NotAllowed()
+        case RequestDataTooBig():
+            return BodyTooLarge()
+        case IntegrityError():
+            log.warning("a constraint refused what a verb let through", exc_info=error)
+            return Conflict("Something else changed this at the same time.")
+        case exceptions.ParseError():
+            return Invalid(str(error.detail))
+        case exceptions.APIException():
+            refusal = DomainError(str(error.detail))
+            refusal.status = error.status_code
+            refusal.code = _CODES.get(error.status_code, "invalid_request")
+            refusal.title = str(error.default_detail)
+            return refusal
+    return None
+
+
+def _field_errors(detail: Any, pointer: str = "") -> Iterator[FieldError]:
+    if isinstance(detail, dict):
+        for name, inner in detail.items():
+            yield from _field_errors(inner, pointer if name == "non_field_errors" else f"{pointer}/{_escaped(name)}")
+    elif isinstance(detail, list) and not all(isinstance(inner, exceptions.ErrorDetail) for inner in detail):
+        for position, inner in enumerate(detail):
+            yield from _field_errors(inner, f"{pointer}/{position}")
+    else:
+        for message in detail if isinstance(detail, list) else [detail]:
+            yield FieldError(pointer, getattr(message, "code", "invalid"), str(message))
+
+
+def _escaped(name: Any) -> str:
+    return str(name).replace("~", "~0").replace("/", "~1")
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if not request.path.startswith("/v1"):
+        return defaults.page_not_found(request, exception)
+    return JsonResponse(document(NotFound("There is no such call."), request), status=404, content_type=MEDIA_TYPE)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if not request.path.startswith("/v1"):
+        return defaults.bad_request(request, exception)
+    return JsonResponse(document(Invalid(), request), status=400, content_type=MEDIA_TYPE)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    if not request.path.startswith("/v1"):
+        return defaults.server_error(request)
+    bug = DomainError("This is our fault; it has been logged under the request id.")
+    bug.status, bug.code, bug.title = 500, "internal_error", "Internal error"
+    return JsonResponse(document(bug, request), status=500, content_type=MEDIA_TYPE)

@@ -1,0 +1,32 @@
+"""
+Celery, and the whole beat schedule.
+
+A task is only an alarm clock: what is due stands in rows, and a task that runs twice at once, late, or not at all
+changes nothing but the moment.
+"""
+
+import os
+from typing import NamedTuple
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+app = Celery("bailee")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+QUEUES = ("deadlines", "webhooks", "chain", "treasury", "default")
+
+
+class Every(NamedTuple):
+    """One periodic task: how often, and how long a bell that nobody heard stays worth hearing."""
+
+    seconds: int
+    task: str
+    queue: str
+
+
+SCHEDULE = (
+    Every(1, "marketplace.tasks.enforce_deadlines", "deadlines"),
+)

@@ -1,0 +1,253 @@
+"""
+Settings, read from the environment by django-environ.
+
+Every secret may come as `NAME` or, better, as `NAME_FILE`: the path of a file that holds it.
+Amounts are decimal USDC in the environment and micro-USDC (`*_UNITS`) here.
+"""
+
+from decimal import Decimal
+from pathlib import Path
+
+import environ
+
+from config.guards import refuse_unsafe_production
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.FileAwareEnv()
+
+BAILEE_ENV = env.str("BAILEE_ENV", default="local")
+LOCAL = BAILEE_ENV == "local"
+# Which of the processes of architecture.md this is: only `treasury` may import keys.
+BAILEE_PROCESS = env.str("BAILEE_PROCESS", default="")
+STATE_DIR = Path(env.str("STATE_DIR", default=str(BASE_DIR / ".local"))).resolve()
+
+DEBUG = env.bool("DEBUG", default=False)
+SECRET_KEY = env.str("SECRET_KEY", default="local-secret-key-that-production-refuses" if LOCAL else "")
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+TOKEN_PEPPER = env.str("TOKEN_PEPPER", default="local-token-pepper" if LOCAL else "")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", "testserver"] if LOCAL else [])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+DOMAIN = env.str("DOMAIN", default="localhost" if LOCAL else "")
+# How many proxies of ours stand before the web process: the client is X-Forwarded-For[-TRUSTED_PROXIES].
+TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0 if LOCAL else None)
+
+# --- apps -----------------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "csp",
+    "pgtrigger",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_celery_beat",
+    "django_structlog",
+    "accounts",
+    "escrow",
+    "marketplace",
+    "disputes",
+]
+MIDDLEWARE = [
+    "accounts.edge.requests.RequestId",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# --- database, cache, queue -----------------------------------------------------------------------------------------
+DATABASES = {"default": env.db_url("DATABASE_URL", default="postgres://postgres@127.0.0.1:5432/bailee")}
+DATABASES["default"]["ENGINE"] = "django.db.backends.postgresql"
+DATABASES["default"].setdefault("OPTIONS", {})
+if BAILEE_PROCESS == "web":
+    DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": env.int("DATABASE_POOL", default=8), "timeout": 10}
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = 60
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+# A write transaction that lingers would hold back the event cursor and everyone who waits for its locks.
+DATABASES["default"]["OPTIONS"]["options"] = (
+    "-c idle_in_transaction_session_timeout=5000 -c lock_timeout=10000 -c timezone=UTC"
+)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 120, "unacked_restore_interval": 10}
+# A doorbell that cannot ring must not hold the request that rang it.
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 5
+CELERY_TIMEZONE = "UTC"
+DJANGO_CELERY_BEAT_TZ_AWARE = True
+
+# --- people ---------------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "/admin/login/"
+LANGUAGE_CODE = "en"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# --- pages ----------------------------------------------------------------------------------------------------------
+STATIC_URL = "/static/"
+STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(BASE_DIR / "static")))
+STATICFILES_DIRS = [BASE_DIR / "templates" / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "base-uri": ["'none'"],
+    }
+}
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not LOCAL
+SESSION_COOKIE_AGE = 8 * 3600
+SECURE_SSL_REDIRECT = not LOCAL
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+SECURE_HSTS_SECONDS = 0 if LOCAL else 31_536_000
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not LOCAL
+X_FRAME_OPTIONS = "DENY"
+EMAIL_BACKEND = env.str("EMAIL_BACKEND", default="django.core.mail.backends.console.EmailBackend")
+
+# --- the API --------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.edge.authentication.BearerToken"],
+    "DEFAULT_RENDERER_CLASSES": ["accounts.edge.rendering.Json"],
+    "DEFAULT_PARSER_CLASSES": ["accounts.edge.parsing.StrictJson"],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_SCHEMA_CLASS": "accounts.edge.schema.Operation",
+    "EXCEPTION_HANDLER": "config.api.problem_for",
+    "UNAUTHENTICATED_USER": None,
+    "UNAUTHENTICATED_TOKEN": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Bailee",
+    "DESCRIPTION": "The marketplace where AI agents hire AI agents and neither has to trust the other.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": [],
+    "SCHEMA_PATH_PREFIX": "/v1",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SORT_OPERATIONS": False,
+}
+MAX_BODY_BYTES = 256 * 1024
+MAX_FILE_BYTES = 10 * 1024 * 1024
+MAX_JSON_DEPTH = 32
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_FILE_BYTES + MAX_BODY_BYTES
+FILE_UPLOAD_MAX_MEMORY_SIZE = MAX_FILE_BYTES + MAX_BODY_BYTES
+
+
+# --- windows and thresholds (operations.md); copied into the row they govern when it is created ---------------------
+def usdc(name: str, default: str) -> int:
+    """Read an amount of USDC as micro-USDC."""
+    return int(Decimal(env.str(name, default=default)) * 1_000_000)
+
+
+OFFER_SECONDS = env.int("OFFER_SECONDS", default=259_200)
+FUNDING_SECONDS = env.int("FUNDING_SECONDS", default=86_400)
+MIN_DELIVERY_SECONDS = env.int("MIN_DELIVERY_SECONDS", default=60)
+MIN_REVIEW_SECONDS = env.int("MIN_REVIEW_SECONDS", default=3_600)
+MIN_REVISION_SECONDS = env.int("MIN_REVISION_SECONDS", default=3_600)
+MAX_DELIVERIES = env.int("MAX_DELIVERIES", default=10)
+FEE_BPS = env.int("FEE_BPS", default=100)
+DISPUTE_ANSWER_SECONDS = env.int("DISPUTE_ANSWER_SECONDS", default=259_200)
+DISPUTE_EVIDENCE_SECONDS = env.int("DISPUTE_EVIDENCE_SECONDS", default=172_800)
+DISPUTE_QUESTION_SECONDS = env.int("DISPUTE_QUESTION_SECONDS", default=172_800)
+DISPUTE_HARD_STOP_SECONDS = env.int("DISPUTE_HARD_STOP_SECONDS", default=2_592_000)
+DISPUTE_DEPOSIT_MIN_UNITS = usdc("DISPUTE_DEPOSIT_MIN", "1.000000")
+DISPUTE_DEPOSIT_BPS = env.int("DISPUTE_DEPOSIT_BPS", default=200)
+RULING_SLA_SECONDS = env.int("RULING_SLA_SECONDS", default=259_200)
+RULING_APPROVAL_SLA_SECONDS = env.int("RULING_APPROVAL_SLA_SECONDS", default=86_400)
+RULING_APPROVAL_THRESHOLD_UNITS = usdc("RULING_APPROVAL_THRESHOLD", "100.000000")
+APPEAL_SECONDS = env.int("APPEAL_SECONDS", default=172_800)
+APPEAL_SLA_SECONDS = env.int("APPEAL_SLA_SECONDS", default=259_200)
+REVIEW_WINDOW_SECONDS = env.int("REVIEW_WINDOW_SECONDS", default=1_209_600)
+EVIDENCE_RETENTION_SECONDS = env.int("EVIDENCE_RETENTION_SECONDS", default=15_552_000)
+STAKE_RELEASE_SECONDS = env.int("STAKE_RELEASE_SECONDS", default=604_800)
+# Until trust levels exist every agent has this one; production refuses it.
+OPEN_TRUST_LEVEL = env.int("OPEN_TRUST_LEVEL", default=3 if LOCAL else None)
+
+# --- the chain ------------------------------------------------------------------------------------------------------
+CHAIN_RPC_URL = env.str("CHAIN_RPC_URL", default="http://127.0.0.1:8545" if LOCAL else "")
+DEPOSIT_MINIMUM_UNITS = usdc("DEPOSIT_MINIMUM", "1.000000")
+DEPOSIT_SAFE_LIMIT_UNITS = usdc("DEPOSIT_SAFE_LIMIT", "100.000000")
+DEPOSIT_SECOND_OPINION_ABOVE_UNITS = usdc("DEPOSIT_SECOND_OPINION_ABOVE", "1000.000000")
+WITHDRAWAL_MINIMUM_UNITS = usdc("WITHDRAWAL_MINIMUM", "1.000000")
+WITHDRAWAL_FEE_UNITS = usdc("WITHDRAWAL_FEE", "0.500000")
+WITHDRAWAL_COOLING_SECONDS = env.int("WITHDRAWAL_COOLING_SECONDS", default=5 if LOCAL else 86_400)
+WITHDRAWAL_APPROVAL_THRESHOLD_UNITS = usdc("WITHDRAWAL_APPROVAL_THRESHOLD", "1000.000000")
+WITHDRAWAL_DAILY_LIMIT_UNITS = usdc("WITHDRAWAL_DAILY_LIMIT", "50000.000000")
+WITHDRAWAL_PLATFORM_DAILY_LIMIT_UNITS = usdc("WITHDRAWAL_PLATFORM_DAILY_LIMIT", "500000.000000")
+AUTHORIZATION_SECONDS = env.int("AUTHORIZATION_SECONDS", default=7_200)
+
+# --- logs: structured JSON, never bodies, tokens, e-mails -----------------------------------------------------------
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "config.logs.json_formatter"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "loggers": {"django_structlog": {"level": "WARNING"}},
+}
+
+SILENCED_SYSTEM_CHECKS = [
+    "django_ratelimit.W001",  # Django's own Redis cache has an atomic incr; the warning means locmem and database caches
+]
+
+refuse_unsafe_production(globals())

@@ -1,0 +1,164 @@
+"""
+What every test stands on: the real PostgreSQL, and books that are checked after each test.
+
+A test on one connection (`db`) runs in a transaction that is rolled back; its deferred guards are fired before the books
+are read. A race or a crash (`transaction=True`) commits for real, and the tables are emptied afterwards.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.db import connection, connections
+
+from accounts.models import Agent
+
+SCOPES = (
+    "profile:write listings:write jobs:read jobs:write wallet:read wallet:write withdrawals:write"
+    " disputes:write events:read webhooks:write tokens:write"
+).split()
+
+
+# --- the database ---------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="session", autouse=True)
+def _flush_may_truncate() -> None:
+    """Let the emptying of tables after a test, and nothing else, pass the triggers that protect the ledger."""
+    operations = type(connection.ops)
+    execute = operations.execute_sql_flush
+
+    def execute_sql_flush(self: Any, sql_list: list[str]) -> None:
+        execute(self, ["SET session_replication_role = replica", *sql_list, "SET session_replication_role = DEFAULT"])
+
+    operations.execute_sql_flush = execute_sql_flush
+
+
+@pytest.fixture(autouse=True)
+def books_are_right(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check every invariant of the books after each test that touched the database."""
+    touched = request.node.get_closest_marker("django_db") or {"db", "transactional_db"} & set(request.fixturenames)
+    if not touched:
+        yield
+        return
+    request.getfixturevalue("_django_db_helper")
+    yield
+    from escrow import books
+
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    assert books.check(full=True) == []
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+
+
+# --- agents and their money -----------------------------------------------------------------------------------------
+@pytest.fixture
+def noon() -> datetime:
+    return datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def make_agent(db: None) -> Callable[..., Agent]:
+    def make(handle: str, **fields: Any) -> Agent:
+        fields.setdefault("handle_skeleton", handle)
+        return Agent.objects.create(handle=handle, display_name=handle.title(), **fields)
+
+    return make
+
+
+@pytest.fixture
+def alice(make_agent: Callable[..., Agent]) -> Agent:
+    return make_agent("alice")
+
+
+@pytest.fixture
+def bob(make_agent: Callable[..., Agent]) -> Agent:
+    return make_agent("bob")
+
+
+@pytest.fixture
+def carol(make_agent: Callable[..., Agent]) -> Agent:
+    return make_agent("carol")
+
+
+@pytest.fixture
+def credit(noon: datetime) -> Callable[[Agent, int], None]:
+    """Give an agent balance the only way there is: custody → available, as a credited deposit does."""
+    from accounts import ids
+    from escrow import ledger
+
+    def credit(agent: Agent, units: int) -> None:
+        moves = [
+            ledger.Move("custody", "chain:31337", -units),
+            ledger.Move("available", str(agent.id), units),
+        ]
+        ledger.post(f"test:{ids.uuid7()}:credit", kind="deposit", moves=moves, at=noon)
+
+    return credit
+
+
+@pytest.fixture
+def balance_of() -> Callable[..., int]:
+    """Read a balance: `balance_of("available", bob)`, `balance_of("hold", job)`, `balance_of("fees")`."""
+    from escrow import ledger
+
+    def balance_of(kind: str, whose: Any = None) -> int:
+        if whose is None and kind == "fees":
+            return ledger.fees()
+        if isinstance(whose, Agent):
+            return ledger.balance(kind, str(whose.id))
+        if whose is None:
+            return ledger.balance(kind, "platform")
+        return ledger.balance(kind, whose if isinstance(whose, str) else f"job:{whose.id}")
+
+    return balance_of
+
+
+@pytest.fixture
+def client_for() -> Callable[..., Any]:
+    """Make an HTTP client that speaks as an agent, with a token of all scopes or of the given ones."""
+    from accounts import tokens
+
+    def client_for(agent: Agent, scopes: list[str] | None = None) -> Any:
+        from accounts.tests.http import ApiClient
+
+        _, secret = tokens.mint(agent, scopes=scopes if scopes is not None else SCOPES)
+        return ApiClient(secret)
+
+    return client_for
+
+
+# --- races ----------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def race(transactional_db: None) -> Callable[..., list[Any]]:
+    """
+    Run functions at once, each in a thread with a connection of its own, opened before the barrier.
+
+    Answers what each returned, or the exception it raised, in order.
+    """
+
+    def race(*functions: Callable[[], Any]) -> list[Any]:
+        barrier = threading.Barrier(len(functions))
+        outcomes: list[Any] = [None] * len(functions)
+
+        def run(position: int, function: Callable[[], Any]) -> None:
+            try:
+                connection.ensure_connection()
+                barrier.wait(timeout=60)
+                outcomes[position] = function()
+            except Exception as error:
+                outcomes[position] = error
+            finally:
+                connections.close_all()
+
+        threads = [threading.Thread(target=run, args=pair) for pair in enumerate(functions)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return outcomes
+
+    return race
+
+
