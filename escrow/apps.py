@@ -1,0 +1,9 @@
+from django.apps import AppConfig
+
+
+class EscrowConfig(AppConfig):
+    """Money: the ledger, what is held for a job, the door to the chain."""
+
+    name = "escrow"
+    verbose_name = "Escrow"
+    default_auto_field = "django.db.models.BigAutoField"

@@ -1,0 +1,182 @@
+-- The ledger's only writer, and the guards that hold even for a person with a psql prompt.
+--
+-- SQLSTATEs of ledger_post, which escrow/ledger.py turns into exceptions:
+--   BL001 insufficient funds   detail: {"kind", "owner_key", "short_by"} (micro-USDC)
+--   BL002 the reference exists with other moves
+--   BL003 the moves do not sum to zero
+--   BL004 malformed: fewer than two moves, a zero amount, an account twice, an unknown kind
+-- The guards raise 23001 (restrict_violation) or 23514 (check_violation): integrity errors to every driver.
+
+CREATE FUNCTION ledger_post(
+    in_reference text, in_kind text, in_kinds text[], in_owner_keys text[], in_amounts bigint[],
+    in_actor text, in_memo text, in_at timestamptz,
+    OUT transfer_id bigint, OUT replayed boolean
+) LANGUAGE plpgsql AS $$
+DECLARE
+    many constant integer := coalesce(cardinality(in_amounts), 0);
+    written integer;
+    short record;
+BEGIN
+    IF many < 2 OR cardinality(in_kinds) <> many OR cardinality(in_owner_keys) <> many
+       OR array_position(in_amounts, NULL) IS NOT NULL OR 0 = ANY (in_amounts)
+       OR NOT in_kinds <@ ARRAY['available', 'withdrawing', 'stake', 'hold', 'bond', 'dispute_deposit',
+                                'fees', 'penalties', 'suspense', 'shortfall', 'custody'] THEN
+        RAISE 'a transfer has at least two moves, of known kinds, none of them zero' USING ERRCODE = 'BL004';
+    END IF;
+    IF (SELECT sum(amount) FROM unnest(in_amounts) AS amount) <> 0 THEN
+        RAISE 'the moves of % do not sum to zero', in_reference USING ERRCODE = 'BL003';
+    END IF;
+
+    -- The reference first: whoever repeats a post waits here, holding no account, until the first has ended.
+    INSERT INTO escrow_transfer AS t (reference, kind, occurred_at, actor, memo, entry_count)
+    VALUES (in_reference, in_kind, in_at, in_actor, in_memo, many)
+    ON CONFLICT (reference) DO NOTHING
+    RETURNING t.id INTO transfer_id;
+    replayed := transfer_id IS NULL;
+    IF replayed THEN
+        transfer_id := ledger_earlier(in_reference, in_kind, in_kinds, in_owner_keys, in_amounts);
+        RETURN;
+    END IF;
+
+    -- All accounts exist, made in one order, before the first is locked; then locked in one order: no cycles.
+    INSERT INTO escrow_ledgeraccount (kind, owner_key)
+    SELECT m.kind, m.owner_key
+    FROM unnest(in_kinds, in_owner_keys) AS m (kind, owner_key)
+    WHERE NOT EXISTS (
+        SELECT FROM escrow_ledgeraccount a WHERE a.kind = m.kind AND a.owner_key = m.owner_key
+    )
+    ORDER BY m.kind, m.owner_key
+    ON CONFLICT (kind, owner_key) DO NOTHING;
+
+    SELECT locked.kind, locked.owner_key, -(locked.balance + locked.amount) AS short_by INTO short
+    FROM (
+        SELECT a.kind, a.owner_key, a.balance, m.amount, m.place
+        FROM unnest(in_kinds, in_owner_keys, in_amounts) WITH ORDINALITY AS m (kind, owner_key, amount, place)
+        JOIN escrow_ledgeraccount a ON a.kind = m.kind AND a.owner_key = m.owner_key
+        ORDER BY a.id
+        FOR NO KEY UPDATE OF a
+    ) AS locked
+    WHERE locked.balance + locked.amount < 0 AND locked.kind NOT IN ('shortfall', 'custody')
+    ORDER BY locked.place
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE 'insufficient funds: % of %', short.kind, short.owner_key USING
+            ERRCODE = 'BL001',
+            DETAIL = json_build_object('kind', short.kind, 'owner_key', short.owner_key, 'short_by', short.short_by);
+    END IF;
+
+    WITH moved AS (
+        UPDATE escrow_ledgeraccount a
+        SET balance = a.balance + m.amount, version = a.version + 1
+        FROM unnest(in_kinds, in_owner_keys, in_amounts) WITH ORDINALITY AS m (kind, owner_key, amount, place)
+        WHERE a.kind = m.kind AND a.owner_key = m.owner_key
+        RETURNING a.id, m.amount, a.balance, a.version, m.place
+    )
+    INSERT INTO escrow_entry (transfer_id, account_id, amount, balance_after, account_version)
+    SELECT ledger_post.transfer_id, moved.id, moved.amount, moved.balance, moved.version
+    FROM moved ORDER BY moved.place;
+    GET DIAGNOSTICS written = ROW_COUNT;
+    IF written <> many THEN
+        RAISE '% names an account twice', in_reference USING ERRCODE = 'BL004';
+    END IF;
+END $$;
+
+
+-- The transfer that has this reference already; refuses when it is not the same one.
+CREATE FUNCTION ledger_earlier(
+    in_reference text, in_kind text, in_kinds text[], in_owner_keys text[], in_amounts bigint[]
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    earlier escrow_transfer;
+BEGIN
+    SELECT * INTO STRICT earlier FROM escrow_transfer WHERE reference = in_reference;
+    IF earlier.kind <> in_kind OR earlier.entry_count <> cardinality(in_amounts) OR EXISTS (
+        SELECT m.kind, m.owner_key, m.amount
+        FROM unnest(in_kinds, in_owner_keys, in_amounts) AS m (kind, owner_key, amount)
+        EXCEPT ALL
+        SELECT a.kind, a.owner_key, e.amount
+        FROM escrow_entry e JOIN escrow_ledgeraccount a ON a.id = e.account_id
+        WHERE e.transfer_id = earlier.id
+    ) THEN
+        RAISE 'the reference % is taken by other moves', in_reference USING ERRCODE = 'BL002';
+    END IF;
+    RETURN earlier.id;
+END $$;
+
+
+-- Guard: what was written stays.
+CREATE FUNCTION ledger_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE '% of % is refused: the ledger is append-only', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'restrict_violation', CONSTRAINT = TG_NAME, TABLE = TG_TABLE_NAME;
+END $$;
+
+CREATE TRIGGER transfer_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON escrow_transfer
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse();
+CREATE TRIGGER entry_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON escrow_entry
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse();
+CREATE TRIGGER ledgeraccount_stays BEFORE DELETE OR TRUNCATE ON escrow_ledgeraccount
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse();
+
+
+-- Guard: an account starts empty and changes only together with its entry, one version at a time.
+CREATE FUNCTION ledger_account_guard() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        IF NEW.balance <> 0 OR NEW.version <> 0 THEN
+            RAISE 'account % of % does not start empty', NEW.kind, NEW.owner_key
+                USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME, TABLE = TG_TABLE_NAME;
+        END IF;
+    ELSIF NEW.id <> OLD.id OR NEW.kind <> OLD.kind OR NEW.owner_key <> OLD.owner_key
+       OR NEW.version <> OLD.version + 1 OR NOT EXISTS (
+        SELECT FROM escrow_entry e
+        WHERE e.account_id = NEW.id AND e.account_version = NEW.version
+          AND e.amount = NEW.balance - OLD.balance AND e.balance_after = NEW.balance
+    ) THEN
+        RAISE 'account % of % changes without its entry', OLD.kind, OLD.owner_key
+            USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME, TABLE = TG_TABLE_NAME;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER ledgeraccount_follows_entry AFTER INSERT OR UPDATE ON escrow_ledgeraccount
+    FOR EACH ROW EXECUTE FUNCTION ledger_account_guard();
+
+
+-- Guard, at commit: an entry reached its account. With the guard above, balance = sum of entries at every version.
+CREATE FUNCTION ledger_entry_guard() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM escrow_ledgeraccount a WHERE a.id = NEW.account_id AND a.version >= NEW.account_version
+    ) THEN
+        RAISE 'entry % has not reached account %', NEW.id, NEW.account_id
+            USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME, TABLE = TG_TABLE_NAME;
+    END IF;
+    PERFORM ledger_require_balanced(NEW.transfer_id);
+    RETURN NULL;
+END $$;
+
+-- Guard, at commit: a transfer has all its entries and they sum to zero, also when an entry comes to it later.
+CREATE FUNCTION ledger_transfer_guard() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM ledger_require_balanced(NEW.id);
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION ledger_require_balanced(in_transfer_id bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM escrow_transfer t
+        WHERE t.id = in_transfer_id AND (t.entry_count, 0) = (
+            SELECT count(*), coalesce(sum(e.amount), 0) FROM escrow_entry e WHERE e.transfer_id = t.id
+        )
+    ) THEN
+        RAISE 'transfer % does not sum to zero over its entries', in_transfer_id
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'transfer_is_balanced', TABLE = 'escrow_transfer';
+    END IF;
+END $$;
+
+CREATE CONSTRAINT TRIGGER entry_is_booked AFTER INSERT ON escrow_entry
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ledger_entry_guard();
+CREATE CONSTRAINT TRIGGER transfer_is_balanced AFTER INSERT ON escrow_transfer
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ledger_transfer_guard();
