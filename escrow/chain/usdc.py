@@ -1,0 +1,232 @@
+"""
+USDC: its logs, its balances and its payments by signature (ERC-20, ERC-3009, EIP-712).
+
+A log counts only if the token itself emitted it, with the right topics, in a block that stands. All of it is compared as
+bytes: nodes differ in how they spell hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from eth_hash.auto import keccak
+
+from escrow.chain import rpc
+
+TRANSFER = keccak(b"Transfer(address,address,uint256)")
+AUTHORIZATION_USED = keccak(b"AuthorizationUsed(address,bytes32)")
+AUTHORIZATION_CANCELED = keccak(b"AuthorizationCanceled(address,bytes32)")
+
+_TRANSFER_TYPE = keccak(
+    b"TransferWithAuthorization(address from,address to,uint256 value,"
+    b"uint256 validAfter,uint256 validBefore,bytes32 nonce)"
+)
+_CANCEL_TYPE = keccak(b"CancelAuthorization(address authorizer,bytes32 nonce)")
+_DOMAIN_TYPE = keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
+# Names USDC goes by, per network; the token's own separator decides, this only makes the message.
+NAMES = ("USD Coin", "USDC")
+VERSION = "2"
+RECEIVERS_PER_CALL = 100
+
+
+class DomainMismatch(Exception):
+    """The token's EIP-712 domain is not the one we would sign for."""
+
+
+class Transfer(NamedTuple):
+    """One Transfer log; the amount is micro-USDC."""
+
+    block_number: int
+    block_hash: bytes
+    tx_hash: bytes
+    log_index: int
+    sender: bytes
+    receiver: bytes
+    amount_units: int
+
+
+class AuthorizationLog(NamedTuple):
+    """A nonce of ERC-3009 that was used or cancelled."""
+
+    block_number: int
+    block_hash: bytes
+    tx_hash: bytes
+    log_index: int
+    authorizer: bytes
+    nonce: bytes
+    used: bool
+
+
+class Authorization(NamedTuple):
+    """What ERC-3009 signs; `validAfter` is always 0."""
+
+    sender: bytes
+    receiver: bytes
+    value_units: int
+    valid_before: int
+    nonce: bytes
+
+
+def transfers(
+    node: rpc.Node, token: bytes, *, first: int, last: int, receivers: Sequence[bytes] | None
+) -> list[Transfer]:
+    """The transfers in blocks first..last, to `receivers` or, with None, to anyone."""
+    if receivers is None:
+        topics: list[list[Any]] = [[rpc.text(TRANSFER)]]
+    else:
+        topics = [
+            [rpc.text(TRANSFER), None, [rpc.text(_word(receiver)) for receiver in receivers[start:][:RECEIVERS_PER_CALL]]]
+            for start in range(0, len(receivers), RECEIVERS_PER_CALL)
+        ]
+    found = [decoded_transfer(log, token) for wanted in topics for log in _logs(node, token, wanted, first, last)]
+    return [transfer for transfer in found if transfer]
+
+
+def authorization_logs(
+    node: rpc.Node, token: bytes, *, authorizer: bytes, nonces: Sequence[bytes], first: int, last: int
+) -> list[AuthorizationLog]:
+    """Which of these nonces were used or cancelled in blocks first..last, by whomever."""
+    wanted = [
+        [rpc.text(AUTHORIZATION_USED), rpc.text(AUTHORIZATION_CANCELED)],
+        rpc.text(_word(authorizer)),
+        [rpc.text(nonce) for nonce in nonces],
+    ]
+    found = [decoded_authorization(log, token) for log in _logs(node, token, wanted, first, last)]
+    return [log for log in found if log and log.authorizer == authorizer]
+
+
+def decoded_transfer(log: dict[str, Any], token: bytes) -> Transfer | None:
+    """The transfer in a log, None if the log is not one of this token's."""
+    topics = [rpc.raw(topic) for topic in log["topics"]]
+    if not _counts(log, token) or len(topics) != 3 or topics[0] != TRANSFER:
+        return None
+    data = rpc.raw(log["data"])
+    if len(data) != 32:
+        return None
+    return Transfer(*_place(log), topics[1][12:], topics[2][12:], int.from_bytes(data))
+
+
+def decoded_authorization(log: dict[str, Any], token: bytes) -> AuthorizationLog | None:
+    """The used or cancelled nonce in a log, None if it is something else."""
+    topics = [rpc.raw(topic) for topic in log["topics"]]
+    if not _counts(log, token) or len(topics) != 3 or topics[0] not in (AUTHORIZATION_USED, AUTHORIZATION_CANCELED):
+        return None
+    return AuthorizationLog(*_place(log), topics[1][12:], topics[2], topics[0] == AUTHORIZATION_USED)
+
+
+def balance_of(node: rpc.Node, token: bytes, owner: bytes, *, block: int | bytes | str = "latest") -> int:
+    """The micro-USDC an address has."""
+    return int.from_bytes(node.call(token, _selector("balanceOf(address)") + _word(owner), block=block))
+
+
+def authorization_state(node: rpc.Node, token: bytes, *, authorizer: bytes, nonce: bytes, block: bytes) -> bool:
+    """True if the nonce was used or cancelled as of the block with this hash."""
+    data = _selector("authorizationState(address,bytes32)") + _word(authorizer) + nonce
+    return bool(int.from_bytes(_answered(node.call(token, data, block=block))))
+
+
+def domain_separator(node: rpc.Node, token: bytes, *, chain_id: int) -> bytes:
+    """
+    The token's EIP-712 domain, computed by us from a name USDC goes by and compared with what the token says.
+
+    :raises DomainMismatch: if the token's domain is none of these: then nothing may be signed for it
+    """
+    claimed = _answered(node.call(token, _selector("DOMAIN_SEPARATOR()")))
+    for name in NAMES:
+        if domain_of(name, VERSION, chain_id=chain_id, contract=token) == claimed:
+            return claimed
+    raise DomainMismatch("the token's EIP-712 domain is not USDC's")
+
+
+def domain_of(name: str, version: str, *, chain_id: int, contract: bytes) -> bytes:
+    """The EIP-712 domain separator of a token."""
+    return keccak(
+        _DOMAIN_TYPE + keccak(name.encode()) + keccak(version.encode()) + _word(chain_id) + _word(contract)
+    )
+
+
+def authorization_digest(authorization: Authorization, domain: bytes) -> bytes:
+    """What the treasury signs to pay (EIP-712 over ERC-3009's TransferWithAuthorization)."""
+    struct = _TRANSFER_TYPE + _authorization_words(authorization)
+    return keccak(b"\x19\x01" + domain + keccak(struct))
+
+
+def cancellation_digest(*, authorizer: bytes, nonce: bytes, domain: bytes) -> bytes:
+    """What the treasury signs to make a nonce unusable."""
+    return keccak(b"\x19\x01" + domain + keccak(_CANCEL_TYPE + _word(authorizer) + nonce))
+
+
+def payment_call(authorization: Authorization, *, v: int, r: int, s: int) -> bytes:
+    """The call that pays: anyone may submit it, the token takes it once."""
+    selector = _selector(
+        "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
+    )
+    return selector + _authorization_words(authorization) + _word(v) + _word(r) + _word(s)
+
+
+def cancellation_call(*, authorizer: bytes, nonce: bytes, v: int, r: int, s: int) -> bytes:
+    """The call that makes a nonce unusable."""
+    selector = _selector("cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)")
+    return selector + _word(authorizer) + nonce + _word(v) + _word(r) + _word(s)
+
+
+def transfer_call(receiver: bytes, amount_units: int) -> bytes:
+    return _selector("transfer(address,uint256)") + _word(receiver) + _word(amount_units)
+
+
+def mint_call(receiver: bytes, amount_units: int) -> bytes:
+    """TestUSDC only: the owner makes money of no worth."""
+    return _selector("mint(address,uint256)") + _word(receiver) + _word(amount_units)
+
+
+def _authorization_words(authorization: Authorization) -> bytes:
+    return (
+        _word(authorization.sender)
+        + _word(authorization.receiver)
+        + _word(authorization.value_units)
+        + _word(0)
+        + _word(authorization.valid_before)
+        + authorization.nonce
+    )
+
+
+def _logs(node: rpc.Node, token: bytes, topics: list[Any], first: int, last: int) -> Iterator[dict[str, Any]]:
+    """Read a range of logs, in halves where the node refuses it as too much."""
+    wanted = {"address": rpc.text(token), "fromBlock": hex(first), "toBlock": hex(last), "topics": topics}
+    try:
+        yield from node.ask("eth_getLogs", wanted)
+    except rpc.NodeRefused:
+        if first == last:
+            raise
+        middle = (first + last) // 2
+        yield from _logs(node, token, topics, first, middle)
+        yield from _logs(node, token, topics, middle + 1, last)
+
+
+def _counts(log: dict[str, Any], token: bytes) -> bool:
+    return rpc.raw(log["address"]) == token and not log.get("removed") and log.get("blockHash") is not None
+
+
+def _place(log: dict[str, Any]) -> tuple[int, bytes, bytes, int]:
+    return (
+        rpc.number(log["blockNumber"]),
+        rpc.raw(log["blockHash"]),
+        rpc.raw(log["transactionHash"]),
+        rpc.number(log["logIndex"]),
+    )
+
+
+def _answered(answer: bytes) -> bytes:
+    if len(answer) != 32:
+        raise rpc.NodeUnavailable("the token did not answer")
+    return answer
+
+
+def _selector(signature: str) -> bytes:
+    return keccak(signature.encode())[:4]
+
+
+def _word(value: int | bytes) -> bytes:
+    """One word of the ABI: 32 bytes, big-endian."""
+    return value.to_bytes(32) if isinstance(value, int) else bytes(value).rjust(32, b"\0")
