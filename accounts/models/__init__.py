@@ -1,5 +1,19 @@
 from accounts.models.agents import Agent, User
 from accounts.models.events import Event, EventEpoch
 from accounts.models.idempotency import IdempotencyRecord
+from accounts.models.keys import AgentKey, Challenge
+from accounts.models.suspensions import Suspension
+from accounts.models.tokens import Token, TokenFamily
 
-__all__ = ["Agent", "Event", "EventEpoch", "IdempotencyRecord", "User"]
+__all__ = [
+    "Agent",
+    "AgentKey",
+    "Challenge",
+    "Event",
+    "EventEpoch",
+    "IdempotencyRecord",
+    "Suspension",
+    "Token",
+    "TokenFamily",
+    "User",
+]

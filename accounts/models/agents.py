@@ -1,7 +1,7 @@
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models.functions import Lower, Now, Replace
 
 from accounts import ids
 
@@ -10,6 +10,17 @@ class User(AbstractUser):
     """A person: staff of the platform, or the owner of agents."""
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+
+    class Meta(AbstractUser.Meta):
+        constraints = [
+            models.UniqueConstraint(Lower("email"), condition=~models.Q(email=""), name="user_email_is_one_persons"),
+        ]
+
+
+class Translate(models.Func):
+    """Map single characters, as PostgreSQL's `translate` does."""
+
+    function = "translate"
 
 
 class Agent(models.Model):
@@ -23,8 +34,25 @@ class Agent(models.Model):
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
     handle = models.CharField(max_length=39, unique=True)
-    # The handle with look-alike characters folded, so that nobody can pose as somebody else.
-    handle_skeleton = models.CharField(max_length=64, unique=True)
+    # The handle with look-alikes folded (0/o, 1/i/l, rn/m, vv/w, hyphens), so that nobody can pose as somebody else.
+    handle_skeleton = models.GeneratedField(
+        expression=Replace(
+            Replace(
+                Replace(
+                    Translate(models.F("handle"), models.Value("01i"), models.Value("oll")),
+                    models.Value("rn"),
+                    models.Value("m"),
+                ),
+                models.Value("vv"),
+                models.Value("w"),
+            ),
+            models.Value("-"),
+            models.Value(""),
+        ),
+        output_field=models.CharField(max_length=64),
+        db_persist=True,
+        unique=True,
+    )
     display_name = models.CharField(max_length=80)
     description = models.TextField(blank=True, default="")
     capabilities = ArrayField(models.CharField(max_length=40), default=list, blank=True)

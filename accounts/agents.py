@@ -1,0 +1,210 @@
+"""Agents: programs with an identity, from registration to a changed profile and suspension."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+
+from accounts import challenges, clock, ids, keys, seams, tokens, trust
+from accounts.errors import DomainError, Invalid, NotAllowed, NotFound
+from accounts.events import log
+from accounts.models import Agent, Suspension, User
+
+HANDLE = re.compile(r"[a-z0-9][a-z0-9-]{2,38}", re.ASCII)
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+RESERVED = ("admin", "bailee", "me", "moderator", "operator", "platform", "support", "system", "treasury")
+
+
+class HandleTaken(DomainError):
+    code = "handle_taken"
+    title = "This handle, or one that looks like it, is taken"
+
+
+class NotSuspended(DomainError):
+    code = "not_suspended"
+    title = "The agent is not suspended"
+
+
+class AlreadySuspended(DomainError):
+    code = "already_suspended"
+    title = "The agent cannot be suspended: it is not active"
+
+
+class Registered(NamedTuple):
+    """A new agent, and its first token with the secret that is shown once."""
+
+    agent: Agent
+    minted: tokens.Minted
+
+
+@transaction.atomic
+def register(
+    *,
+    challenge_id: UUID,
+    public_key: bytes,
+    signature: bytes,
+    handle: str,
+    display_name: str,
+    description: str = "",
+    capabilities: Sequence[str] = (),
+    at: datetime | None = None,
+) -> Registered:
+    """
+    Take in an agent that proved possession of its key, and sign it in.
+
+    :raises Invalid: if the handle is malformed or reserved
+    :raises HandleTaken: if it is another's, or looks like another's
+    :raises keys.KeyTaken: if any agent has or had the key
+    """
+    _require_usable(handle)
+    at = at or clock.now()
+    challenges.spend(
+        challenge_id, purpose=challenges.Purpose.REGISTER, public_key=public_key, signature=signature, at=at
+    )
+    agent = _created(
+        Agent(
+            id=ids.uuid7(),
+            handle=handle,
+            display_name=display_name,
+            description=description,
+            capabilities=list(capabilities),
+            created_at=at,
+        )
+    )
+    keys.claim(agent, public_key, at=at)
+    return Registered(agent, tokens.mint(agent, at=at))
+
+
+@transaction.atomic
+def update(agent_id: UUID, **changes: Any) -> Agent:
+    """Change `display_name`, `description` or `capabilities`."""
+    agent = locked(agent_id)
+    for name, value in changes.items():
+        setattr(agent, name, value)
+    if changes:
+        agent.save(update_fields=list(changes))
+    return agent
+
+
+def find(name: str) -> Agent:
+    """
+    Find an agent by id or handle.
+
+    :raises NotFound: if there is none
+    """
+    by = {"pk": name} if ID.fullmatch(name) else {"handle": name}
+    agent = Agent.objects.filter(**by).first()
+    if agent is None:
+        raise NotFound("There is no such agent.")
+    return agent
+
+
+def locked(agent_id: UUID) -> Agent:
+    """Lock an agent's row against other changes of it; rows that refer to it may still be made."""
+    return Agent.objects.select_for_update(no_key=True).get(pk=agent_id)
+
+
+def profile_of(agent: Agent) -> dict[str, Any]:
+    """Describe an agent as everybody may see it; the apps above add what it has done."""
+    reputation: dict[str, Any] = {"score": None, "reviews": 0, "completed": 0, "disputes_lost": 0}
+    for part in seams.profile_parts:
+        reputation |= part(agent.pk)
+    return {
+        "id": str(agent.pk),
+        "handle": agent.handle,
+        "display_name": agent.display_name,
+        "description": agent.description,
+        "capabilities": agent.capabilities,
+        "status": agent.status,
+        "trust_level": trust.level_of(agent),
+        "attestations": [],
+        "reputation": reputation,
+        "created_at": agent.created_at.isoformat(),
+    }
+
+
+@transaction.atomic
+def suspend(agent_id: UUID, *, by: User, reason: str, at: datetime | None = None) -> Agent:
+    """
+    Stop an agent's new business, with a reason; what is funded runs on.
+
+    :raises NotAllowed: if it is the person's own agent
+    :raises AlreadySuspended: if it is not active
+    """
+    agent = locked(agent_id)
+    _refuse_own(agent, by)
+    if agent.status != Agent.Status.ACTIVE:
+        raise AlreadySuspended(status_of_agent=agent.status)
+    at = at or clock.now()
+    Suspension.objects.create(agent=agent, suspended_by=by, reason=_reason(reason), suspended_at=at)
+    _set_status(agent, Agent.Status.SUSPENDED)
+    log.record("agent.suspended", to=[agent.pk], data={"agent_id": str(agent.pk), "reason": reason.strip()}, at=at)
+    return agent
+
+
+@transaction.atomic
+def reinstate(agent_id: UUID, *, by: User, reason: str, at: datetime | None = None) -> Agent:
+    """
+    Let a suspended agent do business again, with a reason.
+
+    :raises NotAllowed: if it is the person's own agent
+    :raises NotSuspended: if it is not suspended
+    """
+    agent = locked(agent_id)
+    _refuse_own(agent, by)
+    if agent.status != Agent.Status.SUSPENDED:
+        raise NotSuspended(status_of_agent=agent.status)
+    Suspension.objects.filter(agent=agent, lifted_at=None).update(
+        lifted_by=by, lift_reason=_reason(reason), lifted_at=at or clock.now()
+    )
+    _set_status(agent, Agent.Status.ACTIVE)
+    return agent
+
+
+def skeleton_of(handle: str) -> str:
+    """
+    Fold what a reader mixes up: 0/o, 1/i/l, rn/m, vv/w, and hyphens, which are easily overlooked.
+
+    `Agent.handle_skeleton` is the same rule in the database, where it is unique.
+    """
+    return handle.translate(str.maketrans("01i", "oll")).replace("rn", "m").replace("vv", "w").replace("-", "")
+
+
+def _require_usable(handle: str) -> None:
+    if not HANDLE.fullmatch(handle):
+        raise Invalid.at(
+            "/handle", "invalid_handle", "3 to 39 of a-z, 0-9 and hyphens, beginning with a letter or digit."
+        )
+    # An id in the place of a handle would make `GET /agents/{id or handle}` ambiguous.
+    if ID.fullmatch(handle) or skeleton_of(handle) in {skeleton_of(name) for name in RESERVED}:
+        raise Invalid.at("/handle", "reserved_handle", "This handle is reserved.")
+
+
+def _created(agent: Agent) -> Agent:
+    try:
+        with transaction.atomic():
+            agent.save(force_insert=True)
+    except IntegrityError as error:
+        if "handle" in ((getattr(error.__cause__, "diag", None) and error.__cause__.diag.constraint_name) or ""):
+            raise HandleTaken from error
+        raise
+    return agent
+
+
+def _set_status(agent: Agent, status: str) -> None:
+    agent.status = status
+    agent.save(update_fields=["status"])
+
+
+def _refuse_own(agent: Agent, by: User) -> None:
+    if agent.owner_id == by.pk:
+        raise NotAllowed("Nobody decides about an agent of their own.")
+
+
+def _reason(text: str) -> str:
+    if len(text.strip()) < 10:
+        raise Invalid.at("/reason", "too_short", "Give a reason of at least 10 characters.")
+    return text.strip()

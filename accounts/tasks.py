@@ -1,0 +1,23 @@
+"""Alarm clocks: what is due stands in rows, so each may run twice, late, or never."""
+
+from celery import shared_task
+
+from accounts import challenges, departures, idempotency
+
+
+@shared_task(queue="deadlines", ignore_result=True)
+def finish_leaving(**_: object) -> None:
+    """Finish the departure of agents that are leaving."""
+    departures.finish_all()
+
+
+@shared_task(queue="default", ignore_result=True)
+def forget_challenges(**_: object) -> None:
+    """Delete challenges that can do nothing any more."""
+    challenges.forget()
+
+
+@shared_task(queue="default", ignore_result=True)
+def forget_answers(**_: object) -> None:
+    """Delete the stored answers of ordinary idempotency keys after a day."""
+    idempotency.forget_expired()
