@@ -55,13 +55,8 @@ def fund(key: str, *, client_id: UUID, seller_id: UUID, price_units: int, bond_u
     :raises InsufficientFunds: if the client cannot cover the price
     :raises BondUnavailable: if the client can, but the seller cannot cover the bond
     """
-    moves = _without_zeros(
-        [
-            Move("available", str(client_id), -price_units),
-            Move("hold", key, price_units),
-            Move("available", str(seller_id), -bond_units),
-            Move("bond", key, bond_units),
-        ]
+    moves = funding_moves(
+        key, client_id=client_id, seller_id=seller_id, price_units=price_units, bond_units=bond_units
     )
     try:
         return ledger.post(f"{key}:fund", kind="job.fund", moves=moves, actor=str(client_id), at=at)
@@ -69,6 +64,18 @@ def fund(key: str, *, client_id: UUID, seller_id: UUID, price_units: int, bond_u
         if error.account == ("available", str(seller_id)):
             raise BondUnavailable from error
         raise
+
+
+def funding_moves(key: str, *, client_id: UUID, seller_id: UUID, price_units: int, bond_units: int) -> list[Move]:
+    """Say what `fund` will post, entry by entry."""
+    return _without_zeros(
+        [
+            Move("available", str(client_id), -price_units),
+            Move("hold", key, price_units),
+            Move("available", str(seller_id), -bond_units),
+            Move("bond", key, bond_units),
+        ]
+    )
 
 
 def close(closing: Closing, *, kind: str, at: datetime) -> Posting:

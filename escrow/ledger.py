@@ -124,8 +124,13 @@ def fee_account(reference: str) -> tuple[str, str]:
     return "fees", f"{PLATFORM}:{zlib.crc32(reference.encode()) % FEE_SHARDS}"
 
 
+def fees() -> int:
+    """Read the platform's fee income, all its accounts together."""
+    return balance("fees", PLATFORM)
+
+
 def balance(kind: str, owner_key: str) -> int:
-    """Read what an account holds; for `fees` of `platform`, all its parts together. Zero where there is none."""
+    """Read what an account holds, zero where there is none; `platform` means all its accounts of that kind."""
     return balances(owner_key, [kind])[kind]
 
 

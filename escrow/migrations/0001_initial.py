@@ -38,7 +38,6 @@ class Migration(migrations.Migration):
                 ('version', models.BigIntegerField(db_default=0, help_text='number of entries so far')),
             ],
             options={
-                'indexes': [models.Index(fields=['owner_key'], name='ledgeraccount_owner')],
                 'constraints': [models.UniqueConstraint(fields=('kind', 'owner_key'), name='ledgeraccount_once'), models.CheckConstraint(condition=models.Q(('kind__in', ['available', 'withdrawing', 'stake', 'hold', 'bond', 'dispute_deposit', 'fees', 'penalties', 'suspense', 'shortfall', 'custody'])), name='ledgeraccount_kind_known'), models.CheckConstraint(condition=models.Q(('owner_key', ''), _negated=True), name='ledgeraccount_has_owner'), models.CheckConstraint(condition=models.Q(('balance__gte', 0), ('kind__in', ['shortfall', 'custody']), _connector='OR'), name='ledgeraccount_not_negative'), models.CheckConstraint(condition=models.Q(('version__gte', 0)), name='ledgeraccount_version_not_negative')],
             },
         ),
@@ -46,7 +45,7 @@ class Migration(migrations.Migration):
             name='Transfer',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('reference', models.CharField(max_length=200, unique=True)),
+                ('reference', models.CharField(max_length=200)),
                 ('kind', models.CharField(max_length=40)),
                 ('occurred_at', models.DateTimeField()),
                 ('actor', models.CharField(max_length=120)),
@@ -54,7 +53,7 @@ class Migration(migrations.Migration):
                 ('entry_count', models.SmallIntegerField()),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('reference', ''), _negated=True), name='transfer_has_reference'), models.CheckConstraint(condition=models.Q(('kind', ''), _negated=True), name='transfer_has_kind'), models.CheckConstraint(condition=models.Q(('entry_count__gte', 2)), name='transfer_moves_between_accounts')],
+                'constraints': [models.UniqueConstraint(fields=('reference',), name='transfer_reference_once'), models.CheckConstraint(condition=models.Q(('reference', ''), _negated=True), name='transfer_has_reference'), models.CheckConstraint(condition=models.Q(('kind', ''), _negated=True), name='transfer_has_kind'), models.CheckConstraint(condition=models.Q(('entry_count__gte', 2)), name='transfer_moves_between_accounts')],
             },
         ),
         migrations.CreateModel(

@@ -46,7 +46,6 @@ class LedgerAccount(models.Model):
             ),
             models.CheckConstraint(condition=Q(version__gte=0), name="ledgeraccount_version_not_negative"),
         ]
-        indexes = [models.Index(fields=["owner_key"], name="ledgeraccount_owner")]
 
     def __str__(self) -> str:
         return f"{self.kind} of {self.owner_key}"
@@ -55,7 +54,7 @@ class LedgerAccount(models.Model):
 class Transfer(models.Model):
     """Money that moved, at once, between two or more accounts. Its reference can exist once."""
 
-    reference = models.CharField(max_length=200, unique=True)
+    reference = models.CharField(max_length=200)
     kind = models.CharField(max_length=40)
     occurred_at = models.DateTimeField()
     actor = models.CharField(max_length=120)
@@ -65,6 +64,7 @@ class Transfer(models.Model):
 
     class Meta:
         constraints = [
+            models.UniqueConstraint(fields=["reference"], name="transfer_reference_once"),
             models.CheckConstraint(condition=~Q(reference=""), name="transfer_has_reference"),
             models.CheckConstraint(condition=~Q(kind=""), name="transfer_has_kind"),
             models.CheckConstraint(condition=Q(entry_count__gte=2), name="transfer_moves_between_accounts"),
