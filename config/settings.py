@@ -225,6 +225,28 @@ OPEN_TRUST_LEVEL = env.int("OPEN_TRUST_LEVEL", default=3 if LOCAL else None)
 
 # --- the chain ------------------------------------------------------------------------------------------------------
 CHAIN_RPC_URL = env.str("CHAIN_RPC_URL", default="http://127.0.0.1:8545" if LOCAL else "")
+# Locally the contracts are those of STATE_DIR/chain.json, which `manage.py deploy_contracts` writes.
+CHAIN_ID = env.int("CHAIN_ID", default=0)
+USDC_ADDRESS = env.str("USDC_ADDRESS", default="")
+DEPOSIT_FACTORY_ADDRESS = env.str("DEPOSIT_FACTORY_ADDRESS", default="")
+CHAIN_START_BLOCK = env.int("CHAIN_START_BLOCK", default=0)
+CHAIN_SCAN_RANGE = env.int("CHAIN_SCAN_RANGE", default=1_000)
+# A head older than this is a node that fell behind: nothing is credited from it.
+CHAIN_HEAD_MAX_AGE_SECONDS = env.int("CHAIN_HEAD_MAX_AGE_SECONDS", default=120)
+DEPOSIT_SALT_SECRET = env.str("DEPOSIT_SALT_SECRET", default="local-deposit-salt" if LOCAL else "")
+# Only the treasury process reads these files (0600); the passphrase may come by an inherited file descriptor instead.
+TREASURY_KEYSTORE = env.str("TREASURY_KEYSTORE", default=str(STATE_DIR / "keys" / "treasury.json") if LOCAL else "")
+RELAYER_KEYSTORES = env.list(
+    "RELAYER_KEYSTORES", default=[str(STATE_DIR / "keys" / f"relayer-{n}.json") for n in (1, 2)] if LOCAL else []
+)
+TREASURY_PASSPHRASE_FILE = env.str(
+    "TREASURY_PASSPHRASE_FILE", default=str(STATE_DIR / "keys" / "passphrase") if LOCAL else ""
+)
+TREASURY_PASSPHRASE_FD = env.int("TREASURY_PASSPHRASE_FD", default=-1)
+RELAY_REPLACE_SECONDS = env.int("RELAY_REPLACE_SECONDS", default=60)
+RELAY_MAX_FEE_WEI = env.int("RELAY_MAX_FEE_WEI", default=200 * 10**9)
+# Deposit addresses are emptied when together they hold this much, or at once when payouts need it.
+SWEEP_ABOVE_UNITS = usdc("SWEEP_ABOVE", "100.000000")
 DEPOSIT_MINIMUM_UNITS = usdc("DEPOSIT_MINIMUM", "1.000000")
 DEPOSIT_SAFE_LIMIT_UNITS = usdc("DEPOSIT_SAFE_LIMIT", "100.000000")
 DEPOSIT_SECOND_OPINION_ABOVE_UNITS = usdc("DEPOSIT_SECOND_OPINION_ABOVE", "1000.000000")
@@ -234,6 +256,7 @@ WITHDRAWAL_COOLING_SECONDS = env.int("WITHDRAWAL_COOLING_SECONDS", default=5 if 
 WITHDRAWAL_APPROVAL_THRESHOLD_UNITS = usdc("WITHDRAWAL_APPROVAL_THRESHOLD", "1000.000000")
 WITHDRAWAL_DAILY_LIMIT_UNITS = usdc("WITHDRAWAL_DAILY_LIMIT", "50000.000000")
 WITHDRAWAL_PLATFORM_DAILY_LIMIT_UNITS = usdc("WITHDRAWAL_PLATFORM_DAILY_LIMIT", "500000.000000")
+WITHDRAWAL_APPROVAL_SECONDS = env.int("WITHDRAWAL_APPROVAL_SECONDS", default=259_200)
 AUTHORIZATION_SECONDS = env.int("AUTHORIZATION_SECONDS", default=7_200)
 
 # --- logs: structured JSON, never bodies, tokens, e-mails -----------------------------------------------------------

@@ -1,8 +1,8 @@
 """
 Deposit addresses, computed without asking the chain (contracts/DepositFactory.vy).
 
-An agent's address follows from the factory and a salt; the salt from the agent and a secret of the server, so that nobody
-else can tell whose address it is. No private key for it exists.
+An agent's address follows from the factory and a salt; the salt from the agent and a secret of the server, so that
+nobody else can tell whose address it is. No private key for it exists.
 """
 
 from collections.abc import Sequence

@@ -2,8 +2,8 @@
 One EVM node, spoken to by JSON-RPC. The only module that imports web3.
 
 A node may lie, lag or be silent. What it did not answer is `NodeUnavailable`; what it answered with an error is
-`NodeRefused`, whose text differs per client and is never branched on alone; a view of the chain that contradicts itself is
-`ChainNotTrusted`. None of these moves money.
+`NodeRefused`, whose text differs per client and is never branched on alone; a view of the chain that contradicts
+itself is `ChainNotTrusted`. None of these moves money.
 """
 
 from __future__ import annotations

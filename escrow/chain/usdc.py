@@ -1,8 +1,8 @@
 """
 USDC: its logs, its balances and its payments by signature (ERC-20, ERC-3009, EIP-712).
 
-A log counts only if the token itself emitted it, with the right topics, in a block that stands. All of it is compared as
-bytes: nodes differ in how they spell hashes.
+A log counts only if the token itself emitted it, with the right topics, in a block that stands. All of it is compared
+as bytes: nodes differ in how they spell hashes.
 """
 
 from __future__ import annotations
@@ -76,7 +76,11 @@ def transfers(
         topics: list[list[Any]] = [[rpc.text(TRANSFER)]]
     else:
         topics = [
-            [rpc.text(TRANSFER), None, [rpc.text(_word(receiver)) for receiver in receivers[start:][:RECEIVERS_PER_CALL]]]
+            [
+                rpc.text(TRANSFER),
+                None,
+                [rpc.text(_word(receiver)) for receiver in receivers[start:][:RECEIVERS_PER_CALL]],
+            ]
             for start in range(0, len(receivers), RECEIVERS_PER_CALL)
         ]
     found = [decoded_transfer(log, token) for wanted in topics for log in _logs(node, token, wanted, first, last)]
@@ -141,9 +145,7 @@ def domain_separator(node: rpc.Node, token: bytes, *, chain_id: int) -> bytes:
 
 def domain_of(name: str, version: str, *, chain_id: int, contract: bytes) -> bytes:
     """The EIP-712 domain separator of a token."""
-    return keccak(
-        _DOMAIN_TYPE + keccak(name.encode()) + keccak(version.encode()) + _word(chain_id) + _word(contract)
-    )
+    return keccak(_DOMAIN_TYPE + keccak(name.encode()) + keccak(version.encode()) + _word(chain_id) + _word(contract))
 
 
 def authorization_digest(authorization: Authorization, domain: bytes) -> bytes:

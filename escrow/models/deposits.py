@@ -40,8 +40,8 @@ class Deposit(models.Model):
     """
     One Transfer log that brought USDC to an address of ours.
 
-    `generation` counts how often it was posted, `posted_to` is where the posting that stands went: a reorg takes it back
-    and a later block may bring it again. The key is the log's, and a reorg may give that key to another transfer.
+    `generation` counts how often it was posted, `posted_to` is where the posting that stands went: a reorg takes it
+    back and a later block may bring it again. The key is the log's, and a reorg may give it to another transfer.
     """
 
     class State(models.TextChoices):
@@ -82,13 +82,17 @@ class Deposit(models.Model):
                 condition=Q(state__in=["seen", "credited", "orphaned", "below_minimum", "unattributed"]),
                 name="deposit_state_known",
             ),
-            models.CheckConstraint(condition=Q(posted_to__in=["", "available", "suspense"]), name="deposit_posting_known"),
+            models.CheckConstraint(
+                condition=Q(posted_to__in=["", "available", "suspense"]), name="deposit_posting_known"
+            ),
             models.CheckConstraint(condition=Q(amount_units__gt=0), name="deposit_brings_something"),
             models.CheckConstraint(
-                condition=Q(shortfall_units__gte=0, shortfall_units__lte=F("amount_units")), name="deposit_shortfall_bounds"
+                condition=Q(shortfall_units__gte=0, shortfall_units__lte=F("amount_units")),
+                name="deposit_shortfall_bounds",
             ),
             models.CheckConstraint(
-                condition=~Q(state="credited") | Q(posted_to="available", agent__isnull=False, credited_at__isnull=False),
+                condition=~Q(state="credited")
+                | Q(posted_to="available", agent__isnull=False, credited_at__isnull=False),
                 name="deposit_credited_is_posted",
             ),
             models.CheckConstraint(condition=~Q(state="seen") | Q(posted_to=""), name="deposit_seen_is_unposted"),
@@ -96,7 +100,9 @@ class Deposit(models.Model):
                 condition=~Q(state="unattributed") | (Q(agent__isnull=True) & ~Q(posted_to="available")),
                 name="deposit_unattributed_is_nobodys",
             ),
-            models.CheckConstraint(condition=Q(posted_to="") | Q(generation__gte=1), name="deposit_posted_has_generation"),
+            models.CheckConstraint(
+                condition=Q(posted_to="") | Q(generation__gte=1), name="deposit_posted_has_generation"
+            ),
         ]
         indexes = [
             models.Index(

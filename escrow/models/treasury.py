@@ -86,7 +86,9 @@ class RelayTransaction(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["relayer", "nonce"], name="relay_nonce_once"),
-            models.CheckConstraint(condition=Q(purpose__in=["withdrawal", "sweep", "filler"]), name="relay_purpose_known"),
+            models.CheckConstraint(
+                condition=Q(purpose__in=["withdrawal", "sweep", "filler"]), name="relay_purpose_known"
+            ),
             models.CheckConstraint(
                 condition=Q(state__in=["allocated", "signed", "sent", "confirmed", "reverted", "superseded"]),
                 name="relay_state_known",

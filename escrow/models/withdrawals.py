@@ -6,7 +6,6 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Now
 
 from accounts import ids
 from accounts.models import Agent
@@ -31,7 +30,9 @@ class AddressBookEntry(models.Model):
             models.UniqueConstraint(
                 fields=["agent", "address"], condition=Q(removed_at__isnull=True), name="addressbook_address_once"
             ),
-            models.CheckConstraint(condition=Q(usable_at__gte=F("created_at")), name="addressbook_usable_after_created"),
+            models.CheckConstraint(
+                condition=Q(usable_at__gte=F("created_at")), name="addressbook_usable_after_created"
+            ),
         ]
         indexes = [models.Index(fields=["address"], name="addressbook_address")]
 
@@ -98,13 +99,24 @@ class Withdrawal(models.Model):
             models.CheckConstraint(
                 condition=Q(
                     state__in=[
-                        "requested", "held", "cooling", "authorized", "broadcast", "settled",
-                        "lapsed", "refunded", "cancelled", "rejected", "recognised",
+                        "requested",
+                        "held",
+                        "cooling",
+                        "authorized",
+                        "broadcast",
+                        "settled",
+                        "lapsed",
+                        "refunded",
+                        "cancelled",
+                        "rejected",
+                        "recognised",
                     ]
                 ),
                 name="withdrawal_state_known",
-            ),  # fmt: skip
-            models.CheckConstraint(condition=Q(owner__in=["agent", "platform", "return"]), name="withdrawal_owner_known"),
+            ),
+            models.CheckConstraint(
+                condition=Q(owner__in=["agent", "platform", "return"]), name="withdrawal_owner_known"
+            ),
             models.CheckConstraint(
                 condition=Q(owner="agent", agent__isnull=False, returns__isnull=True)
                 | Q(owner="platform", agent__isnull=True, returns__isnull=True)
@@ -120,7 +132,9 @@ class Withdrawal(models.Model):
                 condition=~Q(state="cooling") | Q(cooling_until__isnull=False), name="withdrawal_cooling_ends"
             ),
             models.CheckConstraint(
-                condition=Q(state__in=["settled", "refunded", "cancelled", "rejected", "recognised"], closed_at__isnull=False)
+                condition=Q(
+                    state__in=["settled", "refunded", "cancelled", "rejected", "recognised"], closed_at__isnull=False
+                )
                 | (
                     ~Q(state__in=["settled", "refunded", "cancelled", "rejected", "recognised"])
                     & Q(closed_at__isnull=True)

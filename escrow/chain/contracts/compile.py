@@ -1,4 +1,4 @@
-"""Compile the contracts into the artefacts that are committed beside them: `python -m escrow.chain.contracts.compile`."""
+"""Compile the contracts into the committed artefacts: `python -m escrow.chain.contracts.compile`."""
 
 import json
 from pathlib import Path

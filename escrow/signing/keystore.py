@@ -1,0 +1,119 @@
+"""
+Keys in encrypted files (Web3 Secret Storage, version 3), opened by a passphrase from a file or a file descriptor.
+
+A key is never in an environment, a log, a traceback or the database. A file that others may read is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+
+
+class KeyRefused(Exception):
+    """A key or its passphrase is not there, readable by others, or does not open."""
+
+
+class Signature(NamedTuple):
+    v: int
+    r: int
+    s: int
+
+
+class Signed(NamedTuple):
+    """A signed transaction: its bytes and its hash."""
+
+    raw: bytes
+    hash: bytes
+
+
+_lock = threading.Lock()
+_opened: dict[str, LocalAccount] = {}
+_passphrases: dict[int | str, str] = {}
+
+
+def treasury_address() -> bytes:
+    """The address whose key the treasury process signs payouts with."""
+    return bytes.fromhex(_account(settings.TREASURY_KEYSTORE).address[2:])
+
+
+def sign_digest(address: bytes, digest: bytes) -> Signature:
+    """
+    Sign 32 bytes, an EIP-712 digest, with the treasury's key: the same digest, the same signature (RFC 6979).
+
+    :raises KeyRefused: if the address is not the one whose key is here
+    """
+    account = _account(settings.TREASURY_KEYSTORE)
+    if bytes.fromhex(account.address[2:]) != address:
+        raise KeyRefused("the treasury's key is not that of this authorization")
+    signed = account.unsafe_sign_hash(digest)
+    return Signature(signed.v, signed.r, signed.s)
+
+
+def sign_transaction(address: bytes, transaction: dict[str, Any]) -> Signed:
+    """
+    Sign a transaction of a relayer (EIP-1559).
+
+    :raises KeyRefused: if no keystore here holds that relayer's key
+    """
+    for path in settings.RELAYER_KEYSTORES:
+        account = _account(path)
+        if bytes.fromhex(account.address[2:]) == address:
+            signed = account.sign_transaction(transaction)
+            return Signed(bytes(signed.raw_transaction), bytes(signed.hash))
+    raise KeyRefused("no keystore holds this relayer's key")
+
+
+def relayer_addresses() -> list[bytes]:
+    """The relayers whose keys are here."""
+    return [bytes.fromhex(_account(path).address[2:]) for path in settings.RELAYER_KEYSTORES]
+
+
+def _account(path: str) -> LocalAccount:
+    with _lock:
+        if path not in _opened:
+            _opened[path] = _open(Path(path))
+        return _opened[path]
+
+
+def _open(path: Path) -> LocalAccount:
+    content = _private(path)
+    try:
+        return Account.from_key(Account.decrypt(json.loads(content), _passphrase()))
+    except ValueError:
+        raise KeyRefused(f"{path.name}: not a keystore, or the passphrase is another") from None
+
+
+def _passphrase() -> str:
+    source: int | str = settings.TREASURY_PASSPHRASE_FD
+    if settings.TREASURY_PASSPHRASE_FD < 0:
+        source = settings.TREASURY_PASSPHRASE_FILE
+    if source not in _passphrases:
+        content = _from_descriptor(source) if isinstance(source, int) else _private(Path(source))
+        _passphrases[source] = content.decode().rstrip("\n")
+    return _passphrases[source]
+
+
+def _from_descriptor(descriptor: int) -> bytes:
+    # A pipe can be read once, so the keys are opened before the worker makes further processes of itself.
+    with os.fdopen(os.dup(descriptor), "rb") as pipe:
+        return pipe.read()
+
+
+def _private(path: Path) -> bytes:
+    """Read a file that nobody else may read."""
+    try:
+        with path.open("rb") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                raise KeyRefused(f"{path.name} is readable by others: chmod 600")
+            return file.read()
+    except OSError as error:
+        raise KeyRefused(f"{path.name}: {error.strerror}") from None

@@ -1,0 +1,124 @@
+"""A chain for tests: an anvil child of our own, whose blocks are mined when a test says so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from escrow.chain import addresses, forwarders, local, rpc, usdc
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = "node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
+UNITS = 1_000_000
+FINAL = 9  # blocks until a block is at or below `finalized`: two epochs of 4, and one more
+
+
+def anvil_binary() -> str:
+    """Where anvil is: ANVIL_BIN, the project's node_modules, the development box, the path."""
+    state = Path(os.environ.get("STATE_DIR", ROOT / ".local"))
+    for place in (
+        os.environ.get("ANVIL_BIN"),
+        ROOT / BINARY,
+        state / BINARY,
+        "/tmp/dev/node/" + BINARY,
+        shutil.which("anvil"),
+    ):
+        if place and Path(place).exists():
+            return str(place)
+    raise RuntimeError("anvil is not installed: `npm install` in the project root, or set ANVIL_BIN")
+
+
+@contextmanager
+def anvil(*options: str) -> Iterator[str]:
+    """An anvil child on a free port; answers its URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [anvil_binary(), "--port", str(port), "--slots-in-an-epoch", "4", "--silent", *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_it_answers(rpc.Node(url), process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+class LocalChain:
+    """What a test does to the chain: mint, mine, reorganise, let time pass."""
+
+    def __init__(self, url: str, state_dir: Path) -> None:
+        self.url = url
+        self.state_dir = state_dir
+        self.node = rpc.connect(url)
+        self.deployed = local.deploy(self.node, rpc_url=url, state_dir=state_dir)
+        self.chain_id: int = self.deployed["chain_id"]
+        self.usdc = addresses.parse(self.deployed["usdc"])
+        self.factory = addresses.parse(self.deployed["factory"])
+        self.treasury = addresses.parse(self.deployed["treasury"])
+        self.faucet_key: str = self.deployed["faucet_private_key"]
+        self.faucet = local.address_of(self.faucet_key)
+
+    def mint(self, to: bytes, units: int) -> dict[str, Any]:
+        """Give an address test USDC out of nothing, in a block of its own."""
+        return self.do(self.usdc, usdc.mint_call(to, units))
+
+    def do(self, to: bytes, data: bytes, *, key: str | None = None) -> dict[str, Any]:
+        return local.transact(self.node, key or self.faucet_key, to=to, data=data)
+
+    def create(self, code: bytes) -> bytes:
+        receipt = local.transact(self.node, self.faucet_key, to=None, data=code)
+        return rpc.raw(receipt["contractAddress"])
+
+    def mine(self, blocks: int = 1) -> None:
+        self.node.ask("anvil_mine", hex(blocks))
+
+    def finalize(self) -> None:
+        """Let enough blocks pass that everything so far is final."""
+        self.mine(FINAL)
+
+    def pass_time(self, seconds: int) -> None:
+        self.node.ask("evm_increaseTime", hex(seconds))
+        self.mine()
+
+    def reorg(self, depth: int) -> None:
+        """Replace the newest blocks by as many empty ones, which lose their transactions."""
+        self.node.ask("anvil_reorg", depth, [])
+
+    def automine(self, on: bool) -> None:
+        self.node.ask("evm_setAutomine", on)
+
+    def balance(self, owner: bytes) -> int:
+        return usdc.balance_of(self.node, self.usdc, owner)
+
+    def head(self) -> rpc.Block:
+        return self.node.heads().latest
+
+    def snapshot(self) -> str:
+        return self.node.ask("evm_snapshot")
+
+    def revert(self, snapshot: str) -> None:
+        self.node.ask("evm_revert", snapshot)
+
+    def address_for(self, salt: bytes) -> bytes:
+        return forwarders.address_of(salt, factory=self.factory)
+
+
+def _wait_until_it_answers(node: rpc.Node, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(200):
+        if process.poll() is not None:
+            raise RuntimeError("anvil ended at once")
+        try:
+            node.chain_id()
+            return
+        except rpc.NodeError:
+            time.sleep(0.05)
+    raise RuntimeError("anvil does not answer")
