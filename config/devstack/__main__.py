@@ -1,0 +1,34 @@
+"""`python -m config.devstack up | demo | servers -- <command>`."""
+
+import sys
+
+from config.devstack.failures import StackFailed
+
+USAGE = "usage: python -m config.devstack up | demo | servers -- <command> [argument ...]"
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the command line says; answer the exit status."""
+    match arguments:
+        case ["up"]:
+            from config.devstack import up
+
+            return up.run()
+        case ["demo"]:
+            from config.devstack.demo import play
+
+            return play.run()
+        case ["servers", "--", _, *_]:
+            from config.devstack import throwaway
+
+            return throwaway.run(arguments[2:])
+    print(USAGE, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except StackFailed as failure:
+        print(f"The stack did not start. {failure}", file=sys.stderr)
+        sys.exit(1)

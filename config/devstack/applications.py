@@ -1,0 +1,107 @@
+"""Bailee's own processes: how each is started, what it may know, and how to see that it is ready."""
+
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from config.devstack.processes import Child
+from config.devstack.servers import Servers
+from config.devstack.state import State
+from config.devstack.supervisor import Supervisor
+
+BINARIES = Path(sys.executable).parent
+# Drawn once per state directory, given to the children by file: what stands in the environment can be read in /proc.
+SECRETS = ("SECRET_KEY", "TOKEN_PEPPER", "DEPOSIT_SALT_SECRET")
+# Only the treasury process may open the keystore.
+TREASURY_SECRETS = ("KEYSTORE_PASSPHRASE",)
+PREPARATION = ("migrate", "setup_schedules")
+
+
+class Application(NamedTuple):
+    """A process of the application; `queues` are those a Celery worker serves."""
+
+    name: str
+    command: tuple[str | Path, ...]
+
+
+def table(*, port: int) -> tuple[Application, ...]:
+    """List the processes of architecture.md."""
+    celery = (BINARIES / "celery", "--app", "config.celery")
+    return (
+        Application(
+            "web",
+            (
+                *(BINARIES / "granian", "--interface", "wsgi", "config.wsgi:application"),
+                *("--host", "127.0.0.1", "--port", str(port), "--workers", "2", "--blocking-threads", "4"),
+                *("--respawn-failed-workers", "--workers-kill-timeout", "4", "--no-ws"),
+            ),
+        ),
+        Application("worker", (*celery, *_worker("worker", "deadlines,webhooks,chain,default", "prefork", 2))),
+        Application("treasury", (*celery, *_worker("treasury", "treasury", "prefork", 1))),
+        Application("beat", (*celery, "beat", "--loglevel", "INFO", "--pidfile=")),
+    )
+
+
+def _worker(name: str, queues: str, pool: str, concurrency: int) -> Iterable[str]:
+    return (
+        *("worker", "--hostname", f"{name}@bailee", "--queues", queues, "--pool", pool),
+        *("--concurrency", str(concurrency), "--loglevel", "INFO", "--without-gossip", "--without-mingle"),
+    )
+
+
+# --- what they know ---------------------------------------------------------------------------------------------------
+def environment(state: State, servers: Servers, *, process: str) -> dict[str, str]:
+    """Build the environment of a process; secrets go by file unless whoever started the stack set them."""
+    env = {**os.environ, "STATE_DIR": str(state.root), "BAILEE_PROCESS": process, "PYTHONUNBUFFERED": "1"}
+    env.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    env.setdefault("CHAIN_RPC_URL", servers.chain_rpc_url)
+    for name, url in (("DATABASE_URL", servers.database_url), ("REDIS_URL", servers.redis_url)):
+        if not env.get(name):
+            env[f"{name}_FILE"] = str(state.write(f"secrets/{name}", url))
+    for name in SECRETS + (TREASURY_SECRETS if process in ("treasury", "deploy") else ()):
+        if not env.get(name) and not env.get(f"{name}_FILE"):
+            env[f"{name}_FILE"] = str(state.secret(name))
+    return env
+
+
+# --- starting ---------------------------------------------------------------------------------------------------------
+def start(supervisor: Supervisor, servers: Servers, *, port: int) -> None:
+    """Start all of them at once and wait until each is at work."""
+    supervisor.layer()
+    state = supervisor.state
+    children = {}
+    for application in table(port=port):
+        env = environment(state, servers, process=application.name)
+        children[application.name] = supervisor.start(application.name, _recipe(application, state, env))
+    supervisor.wait_until(children["web"], lambda: answers(f"http://127.0.0.1:{port}/readyz"), within=60)
+    for name in ("worker", "treasury"):
+        supervisor.wait_until(children[name], _takes_tasks(name, servers.redis_url), within=60)
+    supervisor.wait_until(children["beat"], children["beat"].is_running, within=5)
+
+
+def _recipe(application: Application, state: State, env: dict[str, str]) -> Callable[[], Child]:
+    def recipe() -> Child:
+        return Child(application.name, application.command, log=state.log(application.name), env=env)
+
+    return recipe
+
+
+def answers(url: str) -> bool:
+    """Tell whether a page answers 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=3) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def _takes_tasks(name: str, broker: str) -> Callable[[], bool]:
+    """Ask a worker by the broker, as Celery's own `inspect ping` does."""
+    from celery import Celery
+
+    control = Celery(broker=broker, set_as_current=False).control
+    return lambda: bool(control.ping(destination=[f"{name}@bailee"], timeout=0.5))

@@ -1,0 +1,117 @@
+"""`up`: the whole stack, until Ctrl-C or TERM."""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+from config.devstack import applications, people, ports, servers
+from config.devstack.failures import StackFailed, Stopped
+from config.devstack.servers import Servers
+from config.devstack.state import State
+from config.devstack.supervisor import Supervisor
+
+DEFAULT_PORT = "8000"
+MANAGE = (sys.executable, "manage.py")
+
+
+def run() -> int:
+    """Start everything, print where it is, stay until asked to stop."""
+    state = State.at(os.environ.get("STATE_DIR"))
+    try:
+        with started(state) as supervisor:
+            _print_addresses(state)
+            while True:
+                supervisor.pause(0.1)
+                supervisor.watch()
+    except Stopped:
+        say("Stopped. `make up` goes on from here.")
+    return 0
+
+
+@contextlib.contextmanager
+def started(state: State) -> Iterator[Supervisor]:
+    """
+    Run the whole stack; when this is entered `stack.json` is written and every process is at work.
+
+    :raises StackFailed: naming the part that failed
+    :raises Stopped: if someone asked to stop meanwhile
+    """
+    supervisor = Supervisor(state, say=say)
+    with supervisor.running():
+        port = _port()
+        state.remove("stack.json")
+        say(f"Starting PostgreSQL, Redis and the chain (state: {state.root})")
+        addresses = servers.start(supervisor)
+        _prepare(supervisor, addresses)
+        say("Starting web, worker, treasury and beat")
+        applications.start(supervisor, addresses, port=port)
+        _write_stack(state, addresses, port=port)
+        try:
+            yield supervisor
+        finally:
+            state.remove("stack.json")
+            say("Stopping")
+
+
+def say(line: str) -> None:
+    """Tell the person at the terminal, with the time."""
+    with contextlib.suppress(BrokenPipeError):
+        print(f"[{time.strftime('%H:%M:%S')}] {line}", flush=True)
+
+
+def _port() -> int:
+    wanted = os.environ.get("PORT") or DEFAULT_PORT
+    if not wanted.isdigit() or not 0 < int(wanted) < 65_536:
+        raise StackFailed.of("web", f"PORT={wanted} is not a port")
+    if not ports.is_free(int(wanted)):
+        raise StackFailed.of("web", f"port {wanted} is in use; set PORT to another")
+    return int(wanted)
+
+
+def _prepare(supervisor: Supervisor, addresses: Servers) -> None:
+    supervisor.layer()
+    env = applications.environment(supervisor.state, addresses, process="")
+    say("Bringing the database up to date")
+    supervisor.run("migrate", [*MANAGE, "migrate", "--no-input"], env=env)
+    say("Putting the contracts on the chain")
+    deploy = applications.environment(supervisor.state, addresses, process="deploy")
+    supervisor.run("deploy_contracts", [*MANAGE, "deploy_contracts"], env=deploy)
+    supervisor.run("setup_schedules", [*MANAGE, "setup_schedules"], env=env)
+    people.prepare(supervisor, env)
+
+
+def _write_stack(state: State, addresses: Servers, *, port: int) -> None:
+    web = f"http://127.0.0.1:{port}"
+    stack = {
+        "web_url": web,
+        "stream_url": web,
+        "database_url": addresses.database_url,
+        "redis_url": addresses.redis_url,
+        "chain_rpc_url": addresses.chain_rpc_url,
+        "pid": os.getpid(),
+        **people.accounts(state),
+    }
+    state.write("stack.json", json.dumps(stack, indent=2) + "\n")
+
+
+def _print_addresses(state: State) -> None:
+    stack = state.read_json("stack.json")
+    web = stack["web_url"]
+    print(
+        f"""
+Bailee is running.
+
+  API          {web}/v1
+  API docs     {web}/docs        (OpenAPI 3.1: {web}/v1/openapi.json)
+  Admin        {web}/admin/      user {stack["admin"]["username"]}, password {stack["admin"]["password"]}
+  Accounts     {state.root / "stack.json"}   (admin, senior moderator, treasurer)
+  Chain        {state.root / "chain.json"}   (node, test USDC, faucet)
+  Logs         {state.logs}
+
+Stop it with Ctrl-C, or `kill {stack["pid"]}`. The next `make up` goes on where this one stopped.
+""",
+        flush=True,
+    )
