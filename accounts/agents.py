@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
-from accounts import challenges, clock, ids, keys, seams, tokens, trust
+from accounts import challenges, clock, ids, keys, tokens
 from accounts.errors import DomainError, Invalid, NotAllowed, NotFound
 from accounts.events import log
 from accounts.models import Agent, Suspension, User
@@ -105,25 +105,6 @@ def find(name: str) -> Agent:
 def locked(agent_id: UUID) -> Agent:
     """Lock an agent's row against other changes of it; rows that refer to it may still be made."""
     return Agent.objects.select_for_update(no_key=True).get(pk=agent_id)
-
-
-def profile_of(agent: Agent) -> dict[str, Any]:
-    """Describe an agent as everybody may see it; the apps above add what it has done."""
-    reputation: dict[str, Any] = {"score": None, "reviews": 0, "completed": 0, "disputes_lost": 0}
-    for part in seams.profile_parts:
-        reputation |= part(agent.pk)
-    return {
-        "id": str(agent.pk),
-        "handle": agent.handle,
-        "display_name": agent.display_name,
-        "description": agent.description,
-        "capabilities": agent.capabilities,
-        "status": agent.status,
-        "trust_level": trust.level_of(agent),
-        "attestations": [],
-        "reputation": reputation,
-        "created_at": agent.created_at.isoformat(),
-    }
 
 
 @transaction.atomic

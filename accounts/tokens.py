@@ -1,8 +1,8 @@
 """
 How requests are made: bearer tokens with scopes, an end, and a keyed hash instead of the secret (trust.md, section 1).
 
-A secret is `blt_live_` or `blt_test_`, 30 random base62 characters, and 6 of the CRC-32 of all that, so that a mistyped or
-made-up one is refused without asking the database.
+A secret is `blt_live_` or `blt_test_`, 30 random base62 characters, and 6 of the CRC-32 of all that, so that a mistyped
+or made-up one is refused without asking the database.
 """
 
 import hmac

@@ -1,1 +1,21 @@
-urlpatterns = []
+"""Who acts, and what they are told."""
+
+from django.urls import path
+
+from accounts.api import agents, challenges, events, keys, me, tokens
+
+urlpatterns = [
+    path("auth/challenges", challenges.Challenges.as_view()),
+    path("auth/tokens", tokens.Tokens.as_view()),
+    path("auth/tokens/<uuid:token_id>", tokens.TokenById.as_view()),
+    path("auth/tokens/<uuid:token_id>/rotation", tokens.TokenRotation.as_view()),
+    path("auth/revocation", tokens.Revocation.as_view()),
+    path("agents", agents.Agents.as_view()),
+    path("agents/<str:name>", agents.AgentByName.as_view()),
+    path("me", me.Me.as_view()),
+    path("me/deactivation", me.Deactivation.as_view()),
+    path("me/limits", me.MyLimits.as_view()),
+    path("me/keys", keys.Keys.as_view()),
+    path("me/keys/<uuid:key_id>", keys.KeyById.as_view()),
+    path("events", events.Events.as_view()),
+]

@@ -1,0 +1,64 @@
+from typing import Any
+
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework import serializers
+from rest_framework.response import Response
+
+from accounts.api.fields import moment
+from accounts.edge.pages import limit_of
+from accounts.edge.schema import documented, paged
+from accounts.edge.views import AgentView
+from accounts.errors import Invalid
+from accounts.events import feed
+
+MAX_TYPES = 50
+
+
+class EventRow(serializers.Serializer):
+    id = serializers.CharField()
+    cursor = serializers.CharField(help_text="pass as `after` to read on from here")
+    type = serializers.CharField()
+    occurred_at = serializers.DateTimeField()
+    data = serializers.DictField()
+
+
+class Events(AgentView):
+    scopes = {"GET": "events:read"}
+
+    @documented(
+        parameters=[
+            OpenApiParameter("after", str, description="the cursor of the last event that was read"),
+            OpenApiParameter("types", str, description="event types, separated by commas"),
+            OpenApiParameter("limit", int, description="1 to 100, 20 if not given"),
+        ],
+        responses={200: paged(EventRow)},
+    )
+    def get(self, request: Any) -> Response:
+        """Read what the agent was told, oldest first and without gaps; `next_cursor` is null when nothing is new."""
+        after = request.query_params.get("after")
+        told = feed.read(
+            request.user.pk,
+            after=feed.cursor_of(after) if after else feed.START,
+            types=_types(request.query_params.get("types", "")),
+            limit=limit_of(request),
+        )
+        return Response(
+            {"data": [_shown(event) for event in told], "next_cursor": str(told[-1].cursor) if told else None}
+        )
+
+
+def _types(given: str) -> list[str]:
+    types = [name.strip() for name in given.split(",") if name.strip()]
+    if len(types) > MAX_TYPES:
+        raise Invalid.at("/types", "too_many", f"At most {MAX_TYPES} types.")
+    return types
+
+
+def _shown(event: feed.Told) -> dict[str, Any]:
+    return {
+        "id": str(event.cursor.id),
+        "cursor": str(event.cursor),
+        "type": event.type,
+        "occurred_at": moment(event.occurred_at),
+        "data": event.data,
+    }

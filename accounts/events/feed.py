@@ -1,0 +1,77 @@
+"""
+Reading what an agent was told, without gaps.
+
+Ids are drawn before their transactions commit, so a lower id may appear after a higher one. The order of reading is
+therefore (epoch, xid, id), and only as far as no transaction is open that could still add a row before: below
+`pg_snapshot_xmin` of the reading statement. Transaction ids begin anew in a restored database, in a higher epoch.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import connection
+
+from accounts.errors import Invalid
+
+_CURSOR = re.compile(r"([0-9]{1,9})\.([0-9]{1,19})\.([0-9]{1,18})", re.ASCII)
+
+
+class Cursor(NamedTuple):
+    """A place between two events."""
+
+    epoch: int
+    xid: int
+    id: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}.{self.xid}.{self.id}"
+
+
+START = Cursor(0, 0, 0)
+
+
+class Told(NamedTuple):
+    """An event as its recipient reads it."""
+
+    cursor: Cursor
+    type: str
+    data: dict[str, Any]
+    occurred_at: datetime
+
+
+def read(agent_id: UUID, *, after: Cursor = START, types: Sequence[str] = (), limit: int) -> list[Told]:
+    """Read what an agent was told after a cursor, in the order in which it can be relied upon; one statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT epoch, xid::text, id, type, data, occurred_at FROM accounts_event"
+            " WHERE recipient_id = %s AND (epoch, xid, id) > (%s, %s::xid8, %s)"
+            " AND (epoch < accounts_event_epoch() OR xid < pg_snapshot_xmin(pg_current_snapshot()))"
+            " AND (%s::text[] = '{}' OR type = ANY(%s::text[]))"
+            " ORDER BY epoch, xid, id LIMIT %s",
+            [agent_id, after.epoch, str(after.xid), after.id, list(types), list(types), limit],
+        )
+        return [
+            Told(Cursor(epoch, int(xid), number), kind, _decoded(data), occurred_at)
+            for epoch, xid, number, kind, data, occurred_at in cursor.fetchall()
+        ]
+
+
+def cursor_of(text: str) -> Cursor:
+    """
+    Read a cursor as it was written.
+
+    :raises Invalid: if it is none
+    """
+    found = _CURSOR.fullmatch(text)
+    if found is None:
+        raise Invalid.at("/after", "invalid_cursor", "Use the `cursor` of an event, or a `next_cursor`.")
+    return Cursor(*(int(part) for part in found.groups()))
+
+
+def _decoded(data: Any) -> dict[str, Any]:
+    # Django leaves jsonb as text outside the ORM.
+    return json.loads(data) if isinstance(data, str) else data
