@@ -28,7 +28,11 @@ class BondUnavailable(DomainError):
 
 @dataclass(frozen=True, kw_only=True)
 class Closing:
-    """How the money of a job is divided at its end. `seller_units` is the seller's share of the price, before the fee."""
+    """
+    How the money of a job is divided at its end.
+
+    `seller_units` is the seller's share of the price, before the fee.
+    """
 
     key: str
     client_id: UUID
@@ -44,7 +48,7 @@ class Closing:
     def __post_init__(self) -> None:
         if not 0 <= self.seller_units <= self.price_units:
             raise ValueError(f"the seller's share {self.seller_units} is not within the price {self.price_units}")
-        if not (0 <= self.bond_units and 0 <= self.fee_bps <= WHOLE_BPS):
+        if not (self.bond_units >= 0 and 0 <= self.fee_bps <= WHOLE_BPS):
             raise ValueError("a bond is not negative, a fee at most the whole")
 
 

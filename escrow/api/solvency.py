@@ -1,0 +1,48 @@
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.response import Response
+
+from accounts import clock
+from accounts.api.fields import moment
+from accounts.edge.fields import MoneyField, units_to_text
+from accounts.edge.schema import documented
+from accounts.edge.views import PublicView
+from escrow import solvency
+
+
+class LedgerHead(serializers.Serializer):
+    transfer_id = serializers.CharField()
+    entry_id = serializers.CharField()
+
+
+class SolvencyRow(serializers.Serializer):
+    liabilities = MoneyField(help_text="all balances the platform answers for, its income among them")
+    custody = MoneyField(help_text="what the ledger says the chain holds")
+    shortfall = MoneyField(help_text="recorded losses; zero in a healthy system")
+    currency = serializers.CharField()
+    as_of = serializers.DateTimeField()
+    chain_id = serializers.IntegerField(allow_null=True)
+    as_of_block = serializers.IntegerField(allow_null=True, help_text="deposits are complete up to this block")
+    ledger_head = LedgerHead()
+    audit_seal = serializers.CharField(allow_null=True, help_text="null until the audit log is sealed")
+
+
+class Solvency(PublicView):
+    @documented(responses={200: SolvencyRow})
+    def get(self, request: Any) -> Response:
+        """Read what the platform owes, what it holds, and how far its books go."""
+        books = solvency.read()
+        return Response(
+            {
+                "liabilities": units_to_text(books.liabilities_units),
+                "custody": units_to_text(books.custody_units),
+                "shortfall": units_to_text(books.shortfall_units),
+                "currency": "USDC",
+                "as_of": moment(clock.now()),
+                "chain_id": books.chain_id,
+                "as_of_block": books.as_of_block,
+                "ledger_head": {"transfer_id": str(books.last_transfer_id), "entry_id": str(books.last_entry_id)},
+                "audit_seal": None,
+            }
+        )
