@@ -104,8 +104,6 @@ def balance_of() -> Callable[..., int]:
     from escrow import ledger
 
     def balance_of(kind: str, whose: Any = None) -> int:
-        if whose is None and kind == "fees":
-            return ledger.fees()
         if isinstance(whose, Agent):
             return ledger.balance(kind, str(whose.id))
         if whose is None:

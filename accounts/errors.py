@@ -5,6 +5,7 @@ A refusal is a class with a stable `code`, beside the function that raises it; t
 here. What is not a `DomainError` is our bug.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 
@@ -26,6 +27,8 @@ class DomainError(Exception):
     status = 409
     code = "conflict"
     title = "This cannot be done now"
+    # What the edge does in a transaction of its own, after the refused one was rolled back: telling somebody, mostly.
+    afterwards: Callable[[], None] | None = None
 
     def __init__(self, detail: str = "", *, errors: list[FieldError] | None = None, **members: Any) -> None:
         self.detail = detail or f"{self.title}."

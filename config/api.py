@@ -11,30 +11,14 @@ from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from accounts.edge import requests
 from accounts.edge.parsing import BodyTooLarge
+from accounts.edge.problems import document
 from accounts.errors import Conflict, DomainError, FieldError, Invalid, NotAllowed, NotFound
 
 MEDIA_TYPE = "application/problem+json"
 log = logging.getLogger(__name__)
 
 _CODES = {405: "method_not_allowed", 415: "unsupported_media_type", 406: "not_acceptable", 429: "rate_limited"}
-
-
-def document(error: DomainError, request: Any) -> dict[str, Any]:
-    """Write a refusal as a problem document."""
-    problem: dict[str, Any] = {
-        "type": f"urn:bailee:problem:{error.code}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
-        "request_id": requests.request_id(request),
-        **error.members,
-    }
-    if error.errors:
-        problem["errors"] = [field._asdict() for field in error.errors]
-    return problem
 
 
 def problem_for(error: Exception, context: dict[str, Any]) -> Response | None:

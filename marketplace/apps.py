@@ -5,3 +5,13 @@ class MarketplaceConfig(AppConfig):
     """The work: listings, terms, jobs."""
 
     name = "marketplace"
+
+    def ready(self) -> None:
+        from accounts import seams
+        from marketplace import books, jobs, listings, records
+
+        books.register()
+        seams.leaving.register(listings.archive_all)
+        seams.leaving.register(jobs.leave)
+        seams.profile_parts.register(records.of_agent)
+        seams.usage.register(records.in_use)

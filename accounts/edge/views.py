@@ -45,6 +45,8 @@ class View(APIView):
             handler = getattr(self, name) if known else self.http_method_not_allowed
             response = self._perform(handler)
         except Exception as error:
+            if getattr(error, "afterwards", None) and not self.previewed:
+                retrying(lambda: _committed(error.afterwards))  # type: ignore[attr-defined]
             response = self.handle_exception(error)
         self.response = self.finalize_response(request, response, *args, **kwargs)
         return self.response
@@ -133,6 +135,11 @@ class AgentView(View):
         scope = self.scopes.get("GET" if request.method == "HEAD" else request.method)
         if scope and scope not in request.auth.scopes:
             raise ScopeMissing(f"This call needs the scope `{scope}`.", scope=scope)
+
+
+def _committed(work: Callable[[], None]) -> None:
+    with transaction.atomic():
+        work()
 
 
 def _plain(body: Any) -> Any:

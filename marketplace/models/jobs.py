@@ -1,0 +1,193 @@
+from datetime import datetime
+
+import pgtrigger
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from accounts import ids
+from accounts.models import Agent
+from marketplace.models.listings import Listing
+
+
+class State(models.TextChoices):
+    NEGOTIATING = "negotiating"
+    AGREED = "agreed"
+    FUNDED = "funded"
+    IN_PROGRESS = "in_progress"
+    DELIVERED = "delivered"
+    REVISING = "revising"
+    DISPUTED = "disputed"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    FAILED = "failed"
+    RESOLVED = "resolved"
+
+
+TERMINAL = (State.COMPLETED, State.CANCELLED, State.EXPIRED, State.FAILED, State.RESOLVED)
+
+
+class Job(models.Model):
+    """
+    One piece of work between one client and one seller.
+
+    The numbers of the terms stand in columns of their own (from the latest offer while they negotiate, from the agreed
+    one afterwards), so that no clock and no payment ever reads a setting or a document.
+    """
+
+    # The database's clock under the row's lock; set by `lifecycle.lock`.
+    at: datetime
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    revision = models.IntegerField(default=1)
+    state = models.CharField(max_length=12, choices=State.choices, default=State.NEGOTIATING)
+    client = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="jobs_as_client")
+    seller = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="jobs_as_seller")
+    listing = models.ForeignKey(Listing, null=True, blank=True, on_delete=models.PROTECT, related_name="jobs")
+
+    max_rounds = models.SmallIntegerField()
+    offer_seconds = models.IntegerField()
+    offers_count = models.SmallIntegerField(default=1)
+    agreed_terms_hash = models.CharField(max_length=71, null=True, blank=True)
+
+    price_units = models.BigIntegerField()
+    bond_units = models.BigIntegerField(default=0)
+    client_abort_fee_units = models.BigIntegerField(default=0)
+    fee_bps = models.IntegerField()
+    delivery_seconds = models.IntegerField()
+    review_seconds = models.IntegerField()
+    revision_seconds = models.IntegerField()
+    max_revisions = models.SmallIntegerField()
+    max_deliveries = models.SmallIntegerField()
+
+    revisions_used = models.SmallIntegerField(default=0)
+    deliveries_count = models.SmallIntegerField(default=0)
+    funded_at = models.DateTimeField(null=True, blank=True)
+    deliver_by = models.DateTimeField(null=True, blank=True)
+    review_by = models.DateTimeField(null=True, blank=True)
+    revise_by = models.DateTimeField(null=True, blank=True)
+
+    # The next thing that silence does, and when. Nothing else is ever due.
+    deadline_at = models.DateTimeField(null=True, blank=True)
+    deadline_action = models.CharField(max_length=16, blank=True, default="")
+    deadline_effect = models.TextField(blank=True, default="")
+    # A deadline whose enforcement raised is tried again later; the others do not wait for it.
+    deadline_failures = models.SmallIntegerField(default=0)
+    deadline_retry_at = models.DateTimeField(null=True, blank=True)
+    awaiting = models.CharField(max_length=9, null=True, blank=True)
+
+    client_settlement_bps = models.IntegerField(null=True, blank=True)
+    seller_settlement_bps = models.IntegerField(null=True, blank=True)
+
+    # A case that is ruled leaves nothing to settle.
+    settlement_closed = models.BooleanField(default=False)
+
+    # Where a dispute froze the job, for the day on which it is withdrawn.
+    dispute_id = models.UUIDField(null=True, blank=True)
+    frozen_state = models.CharField(max_length=12, blank=True, default="")
+    frozen_at = models.DateTimeField(null=True, blank=True)
+
+    created_at = models.DateTimeField(db_default=Now())
+    updated_at = models.DateTimeField(db_default=Now())
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(state__in=State.values), name="job_state_is_known"),
+            models.CheckConstraint(condition=~Q(client=F("seller")), name="job_has_two_parties"),
+            models.CheckConstraint(
+                condition=Q(price_units__gte=10_000, price_units__lte=10**12), name="job_price_in_bounds"
+            ),
+            models.CheckConstraint(
+                condition=Q(bond_units__gte=0, bond_units__lte=F("price_units")), name="job_bond_in_bounds"
+            ),
+            models.CheckConstraint(
+                condition=Q(client_abort_fee_units__gte=0, client_abort_fee_units__lte=F("price_units")),
+                name="job_abort_fee_in_bounds",
+            ),
+            models.CheckConstraint(condition=Q(fee_bps__gte=0, fee_bps__lte=10_000), name="job_fee_in_bounds"),
+            models.CheckConstraint(
+                condition=Q(state__in=TERMINAL, deadline_at=None)
+                | (~Q(state__in=TERMINAL) & Q(deadline_at__isnull=False)),
+                name="job_lives_under_a_deadline",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=[State.NEGOTIATING, State.CANCELLED, State.EXPIRED])
+                | Q(agreed_terms_hash__isnull=False),
+                name="job_runs_under_agreed_terms",
+            ),
+            models.CheckConstraint(
+                condition=Q(revisions_used__gte=0, revisions_used__lte=F("max_revisions")), name="job_revisions_in_bounds"
+            ),
+            models.CheckConstraint(
+                condition=Q(client_settlement_bps=None) | Q(client_settlement_bps__range=(0, 10_000)),
+                name="job_client_settlement_in_bounds",
+            ),
+            models.CheckConstraint(
+                condition=Q(seller_settlement_bps=None) | Q(seller_settlement_bps__range=(0, 10_000)),
+                name="job_seller_settlement_in_bounds",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["deadline_at"],
+                condition=Q(deadline_at__isnull=False) & ~Q(state=State.DISPUTED),
+                name="job_due",
+            ),
+            models.Index(fields=["client", "-id"], name="job_of_client"),
+            models.Index(fields=["seller", "-id"], name="job_of_seller"),
+        ]
+
+    def __str__(self) -> str:
+        return f"job {self.id} ({self.state})"
+
+    @property
+    def hold_key(self) -> str:
+        """The opaque key under which escrow keeps this job's price and bond."""
+        return f"job:{self.id}"
+
+
+class Offer(models.Model):
+    """One author's version of the terms; immutable."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    job = models.ForeignKey(Job, on_delete=models.PROTECT, related_name="offers", db_index=False)
+    number = models.SmallIntegerField()
+    author = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="+", db_index=False)
+    terms = models.JSONField()
+    terms_hash = models.CharField(max_length=71)
+    message = models.TextField(blank=True, default="")
+    expires_at = models.DateTimeField()
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["job", "number"], name="offer_number_once"),
+            models.CheckConstraint(condition=Q(number__gte=1), name="offer_number_from_one"),
+        ]
+        triggers = [pgtrigger.Protect(name="immutable", operation=pgtrigger.Update | pgtrigger.Delete)]
+
+    def __str__(self) -> str:
+        return f"offer {self.number} of {self.job_id}"
+
+
+class Transition(models.Model):
+    """One step of a job's life; the time line is made of these."""
+
+    id = models.BigAutoField(primary_key=True)
+    job = models.ForeignKey(Job, on_delete=models.PROTECT, related_name="transitions", db_index=False)
+    revision = models.IntegerField()
+    action = models.CharField(max_length=16)
+    by = models.CharField(max_length=9)
+    from_state = models.CharField(max_length=12, blank=True, default="")
+    to_state = models.CharField(max_length=12)
+    note = models.TextField(blank=True, default="")
+    occurred_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "revision"], name="transition_once_a_revision")]
+        triggers = [pgtrigger.Protect(name="immutable", operation=pgtrigger.Update | pgtrigger.Delete)]
+
+    def __str__(self) -> str:
+        return f"{self.action} by {self.by}"
