@@ -28,15 +28,14 @@ class ActionView(AgentView):
     job: Job | None = None
 
     def preview(self, run: Callable[[], Response]) -> Response:
-        with transaction.atomic():
-            transaction.set_rollback(True)
-            try:
-                with transaction.atomic(), ledger.recording() as moves:
-                    answer = run().data
-            except _REFUSED:
-                raise
-            except DomainError as refusal:
-                return Response(_refused(problems.document(refusal, self.request)))
+        try:
+            with transaction.atomic(), ledger.recording() as moves:
+                answer = run().data
+                transaction.set_rollback(True)
+        except _REFUSED:
+            raise
+        except DomainError as refusal:
+            return Response(_refused(problems.document(refusal, self.request)))
         assert self.job is not None  # noqa: S101 (every handler sets it)
         return Response({
             "allowed": True,
