@@ -29,6 +29,7 @@ class Every(NamedTuple):
 
 SCHEDULE = (
     Every(1, "marketplace.tasks.enforce_deadlines", "deadlines"),
+    Every(1, "disputes.tasks.enforce_deadlines", "deadlines"),
     Every(600, "escrow.tasks.check_recent_books", "default"),
     Every(86_400, "escrow.tasks.check_books", "default"),
 )

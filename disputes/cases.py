@@ -1,0 +1,223 @@
+"""What the parties do in a case: open it, answer, settle, withdraw. The moderators' part is arbitration.py."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+
+from accounts import ids
+from accounts.errors import Conflict
+from accounts.events import log
+from accounts.models import Agent
+from disputes import deposits, effects, lifecycle
+from disputes.lifecycle import Action, Who
+from disputes.models import Deposit, Dispute, Party, Ruling
+from escrow import ledger
+from marketplace import jobs, settlements
+from marketplace import lifecycle as job_lifecycle
+from marketplace.models import Job
+
+STATEMENT_CHARS = (100, 20_000)
+
+
+class AlreadyDisputed(job_lifecycle.TransitionNotAllowed):
+    title = "This side has had its dispute about this job"
+
+
+@transaction.atomic
+def open(
+    job_id: UUID,
+    *,
+    opener: Agent,
+    reason: str,
+    statement: str,
+    requested_seller_bps: int,
+    at: datetime | None = None,
+) -> Dispute:
+    """
+    Open a case: the job stands still, the opener's deposit is held as far as its balance reaches.
+
+    :raises job_lifecycle.TransitionNotAllowed: if row 21 of the job table has no dispute for this party now
+    :raises AlreadyDisputed: if this side opened one before (one more after each redo)
+    """
+    job = job_lifecycle.lock(job_id, at=at)
+    role = job_lifecycle.role_of(opener, job)
+    job_lifecycle.rule_for(job, job_lifecycle.Action.DISPUTE, role, job.at)
+    _require_one_left(job, role)
+    dispute = _new_case(job, opener, Party(role), reason, statement, requested_seller_bps)
+    dispute.deposit_due_units = deposits.due_units(opener, price_units=job.price_units, at=job.at)
+    deadline = effects.deadline_of(dispute, job)
+    assert deadline is not None  # noqa: S101 (the case lives)
+    jobs.freeze(
+        job,
+        by=role,
+        dispute_id=dispute.id,
+        deadline_at=deadline.at,
+        effect=deadline.effect,
+        awaiting=deadline.awaiting,
+        note=reason,
+    )
+    # The money before the row, which tells how much of the deposit is held; both or neither are committed.
+    deposits.take(dispute, at=job.at)
+    dispute.save(force_insert=True)
+    lifecycle.write(dispute, Action.OPEN, by=Who.OPENER, at=job.at, note=reason)
+    tell("dispute.opened", dispute, job.at, reason=reason, by=str(role))
+    return dispute
+
+
+@transaction.atomic
+def answer(
+    dispute_id: UUID, *, by: Agent, statement: str, requested_seller_bps: int, at: datetime | None = None
+) -> Dispute:
+    """
+    Answer the case: say the other side of it, and what one asks for.
+
+    :raises lifecycle.TransitionNotAllowed: for the opener, after `answer_by`, or when it was answered
+    """
+    dispute = lifecycle.lock(dispute_id)
+    who, at = lifecycle.who_of(by, dispute), lifecycle.moment(at)
+    role = lifecycle.role_named(dispute, who)
+    lifecycle.advance(
+        dispute,
+        Action.ANSWER,
+        by=who,
+        at=at,
+        answered_at=at,
+        **{f"statement_of_{role}": statement, f"requested_by_{role}_bps": requested_seller_bps},
+    )
+    show_clock(dispute)
+    tell("dispute.answered", dispute, at, by=role)
+    return dispute
+
+
+@transaction.atomic
+def withdraw(dispute_id: UUID, *, by: Agent, at: datetime | None = None) -> Dispute:
+    """
+    Withdraw a case that nobody answered: the deposit comes back, the job goes on under its original clock.
+
+    :raises lifecycle.TransitionNotAllowed: for the other side, once the case was answered, or after a ruling
+    """
+    dispute = lifecycle.lock(dispute_id)
+    who, at = lifecycle.who_of(by, dispute), lifecycle.moment(at)
+    went = Deposit.BACK if dispute.assigned_to_id is None else Deposit.OTHER_SIDE
+    lifecycle.advance(dispute, Action.WITHDRAW, by=who, at=at, deposit_went=went)
+    jobs.resume(
+        dispute.job_id,
+        by=job_lifecycle.Role(lifecycle.role_named(dispute, who)),
+        consented=False,
+        note="The dispute was withdrawn.",
+        at=at,
+    )
+    _give_deposit(dispute, went=went, at=at)
+    tell("dispute.withdrawn", dispute, at)
+    return dispute
+
+
+@transaction.atomic
+def settle_offer(job_id: UUID, *, by: Agent, seller_bps: int, at: datetime | None = None) -> Job:
+    """
+    Offer a split of a job, disputed or not; one that meets the other side's settles job and case at once.
+
+    :raises lifecycle.TransitionNotAllowed: once the case is ruled
+    :raises job_lifecycle.TransitionNotAllowed: unless the price is held
+    """
+    dispute = lifecycle.lock_live_of(job_id)
+    if dispute is None:
+        job = settlements.offer(job_id, by=by, seller_bps=seller_bps, at=at)
+        _refuse_if_frozen_meanwhile(job)
+        return job
+    who, at = lifecycle.who_of(by, dispute), lifecycle.moment(at)
+    lifecycle.rule_for(dispute, Action.SETTLE, who, at)
+    back = deposits.closing_moves(dispute, went=Deposit.BACK, client_share_units=0, seller_share_units=0)
+    job = settlements.offer(job_id, by=by, seller_bps=seller_bps, extra=back, at=at)
+    if job.closed_at is not None:
+        lifecycle.advance(dispute, Action.SETTLE, by=who, at=at, deposit_went=Deposit.BACK)
+        tell("dispute.settled", dispute, at)
+    return job
+
+
+@transaction.atomic
+def withdraw_settle_offer(job_id: UUID, *, by: Agent, at: datetime | None = None) -> Job:
+    """
+    Take back one's split offer.
+
+    :raises settlements.NoOffer: if there is none
+    """
+    lifecycle.lock_live_of(job_id)
+    return settlements.withdraw(job_id, by=by, at=at)
+
+
+def show_clock(dispute: Dispute, *, standing: Ruling | None = None) -> None:
+    """Pass the deadline of a living case down to its job, in words; a ruling ends what settlements were offered."""
+    deadline = effects.deadline_of(dispute, dispute.job, standing=standing)
+    assert deadline is not None  # noqa: S101 (the case lives)
+    jobs.show_dispute_clock(
+        dispute.job_id,
+        deadline_at=deadline.at,
+        effect=deadline.effect,
+        awaiting=deadline.awaiting,
+        settlement_closed=standing is not None,
+    )
+
+
+def tell(kind: str, dispute: Dispute, at: datetime, **facts: str) -> None:
+    data = {"dispute_id": str(dispute.id), "job_id": str(dispute.job_id), "state": str(dispute.state), **facts}
+    log.record(kind, to=[dispute.client_id, dispute.seller_id], data=data, at=at)
+
+
+def _new_case(job: Job, opener: Agent, role: Party, reason: str, statement: str, requested_seller_bps: int) -> Dispute:
+    dispute = Dispute(
+        id=ids.uuid7(),
+        job=job,
+        client=job.client,
+        seller=job.seller,
+        price_units=job.price_units,
+        bond_units=job.bond_units,
+        reason=reason,
+        opened_by=role,
+        opener=opener,
+        job_state_at_opening=job.state,
+        opened_before_deliver_by=job.deliver_by is not None and job.at < job.deliver_by,
+        deliveries_at_opening=job.deliveries_count,
+        answer_seconds=settings.DISPUTE_ANSWER_SECONDS,
+        evidence_seconds=settings.DISPUTE_EVIDENCE_SECONDS,
+        question_seconds=settings.DISPUTE_QUESTION_SECONDS,
+        ruling_seconds=settings.RULING_SLA_SECONDS,
+        approval_seconds=settings.RULING_APPROVAL_SLA_SECONDS,
+        appeal_seconds=settings.APPEAL_SECONDS,
+        appeal_hearing_seconds=settings.APPEAL_SLA_SECONDS,
+        hard_stop_seconds=settings.DISPUTE_HARD_STOP_SECONDS,
+        hard_stop_at=job.at + timedelta(seconds=settings.DISPUTE_HARD_STOP_SECONDS),
+        approval_threshold_units=settings.RULING_APPROVAL_THRESHOLD_UNITS,
+        deposit_due_units=0,
+        deposit_held_units=0,
+        created_at=job.at,
+    )
+    setattr(dispute, f"statement_of_{role}", statement)
+    setattr(dispute, f"requested_by_{role}_bps", requested_seller_bps)
+    lifecycle.enter(dispute, Dispute.State.AWAITING_ANSWER, job.at)
+    return dispute
+
+
+def _require_one_left(job: Job, role: str) -> None:
+    opened = Dispute.objects.filter(job_id=job.id, opened_by=role).count()
+    if not opened:
+        return
+    redone = Ruling.objects.filter(
+        dispute__job_id=job.id, dispute__state=Dispute.State.FINAL, redo=True, standing=Ruling.Standing.STANDING
+    ).count()
+    if opened > redone:
+        raise AlreadyDisputed("Each side may open one dispute about a job.", state=job.state, available_actions=[])
+
+
+def _give_deposit(dispute: Dispute, *, went: str, at: datetime) -> None:
+    moves = deposits.closing_moves(dispute, went=went, client_share_units=0, seller_share_units=0)
+    if moves:
+        ledger.post(f"{dispute.deposit_key}:give", kind="deposit.give", moves=moves, at=at)
+
+
+def _refuse_if_frozen_meanwhile(job: Job) -> None:
+    """A case opened between our look and the job's lock: its row must be locked first, so this try is over."""
+    if Dispute.objects.filter(job_id=job.id, state__in=Dispute.LIVE).exists():
+        raise Conflict("A dispute was opened at the same moment; ask again.")
