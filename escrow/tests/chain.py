@@ -7,8 +7,8 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ class LocalChain:
         self.treasury = addresses.parse(self.deployed["treasury"])
         self.faucet_key: str = self.deployed["faucet_private_key"]
         self.faucet = local.address_of(self.faucet_key)
+        self.reorganised = False
 
     def mint(self, to: bytes, units: int) -> dict[str, Any]:
         """Give an address test USDC out of nothing, in a block of its own."""
@@ -91,6 +92,7 @@ class LocalChain:
 
     def reorg(self, depth: int) -> None:
         """Replace the newest blocks by as many empty ones, which lose their transactions."""
+        self.reorganised = True
         self.node.ask("anvil_reorg", depth, [])
 
     def automine(self, on: bool) -> None:
@@ -110,6 +112,33 @@ class LocalChain:
 
     def address_for(self, salt: bytes) -> bytes:
         return forwarders.address_of(salt, factory=self.factory)
+
+
+class Chains:
+    """One chain after the other: the same one put back after each test, a new one where a test reorganised it."""
+
+    def __init__(self, new_state_dir: Callable[[], Path]) -> None:
+        self._new_state_dir = new_state_dir
+        self._stack = ExitStack()
+        self._chain: LocalChain | None = None
+        self._snapshot = ""
+
+    def take(self) -> LocalChain:
+        if self._chain is None:
+            self._chain = LocalChain(self._stack.enter_context(anvil()), self._new_state_dir())
+        self._snapshot = self._chain.snapshot()
+        return self._chain
+
+    def give_back(self) -> None:
+        if self._chain is None or self._chain.reorganised:  # anvil drops its snapshots when it reorganises
+            self.end()
+            return
+        self._chain.automine(True)
+        self._chain.revert(self._snapshot)
+
+    def end(self) -> None:
+        self._stack.close()
+        self._chain = None
 
 
 def _wait_until_it_answers(node: rpc.Node, process: subprocess.Popen[bytes]) -> None:

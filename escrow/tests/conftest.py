@@ -6,33 +6,57 @@ from typing import Any
 
 import pytest
 
-from escrow.tests.chain import LocalChain, anvil
+from escrow.tests.chain import Chains, LocalChain
 
 
 @pytest.fixture(scope="session")
-def _deployed_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalChain]:
-    with anvil() as url:
-        yield LocalChain(url, tmp_path_factory.mktemp("state"))
+def _chains(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chains]:
+    chains = Chains(lambda: tmp_path_factory.mktemp("state"))
+    yield chains
+    chains.end()
 
 
 @pytest.fixture
-def chain(_deployed_chain: LocalChain, settings: Any) -> Iterator[LocalChain]:
+def chain(_chains: Chains, settings: Any) -> Iterator[LocalChain]:
     """The chain with its contracts, and settings that point at it."""
-    state = _deployed_chain.state_dir
+    chain = _chains.take()
+    state = chain.state_dir
     settings.STATE_DIR = state
-    settings.CHAIN_RPC_URL = _deployed_chain.url
+    settings.CHAIN_RPC_URL = chain.url
     settings.CHAIN_ID, settings.USDC_ADDRESS, settings.DEPOSIT_FACTORY_ADDRESS = 0, "", ""
     settings.TREASURY_KEYSTORE = str(state / "keys" / "treasury.json")
     settings.TREASURY_PASSPHRASE_FILE = str(state / "keys" / "passphrase")
     settings.TREASURY_PASSPHRASE_FD = -1
     settings.RELAYER_KEYSTORES = [str(state / "keys" / f"relayer-{n}.json") for n in (1, 2)]
     settings.BAILEE_PROCESS = "treasury"
-    snapshot = _deployed_chain.snapshot()
-    yield _deployed_chain
-    _deployed_chain.automine(True)
-    _deployed_chain.revert(snapshot)
+    yield chain
+    _chains.give_back()
 
 
 @pytest.fixture
 def state_dir(chain: LocalChain) -> Path:
     return chain.state_dir
+
+
+@pytest.fixture
+def treasury_rows(chain: LocalChain, db: None) -> None:
+    """What `deploy_contracts` records: the treasury and its relayers."""
+    from escrow import treasury
+
+    treasury.register(chain.treasury, chain_id=chain.chain_id)
+    for relayer in chain.deployed["relayers"]:
+        count = chain.node.transaction_count(relayer)
+        treasury.register_relayer(relayer, chain_id=chain.chain_id, next_nonce=count)
+
+
+@pytest.fixture
+def pay_in(chain: LocalChain, treasury_rows: None) -> Any:
+    """Send test USDC to an agent's deposit address; answers the transaction's hash."""
+    from escrow import deposit_addresses
+    from escrow.chain import rpc
+
+    def pay_in(agent: Any, units: int) -> bytes:
+        receipt = chain.mint(deposit_addresses.of(agent).address, units)
+        return rpc.raw(receipt["transactionHash"])
+
+    return pay_in
