@@ -7,7 +7,6 @@ from rest_framework.response import Response
 from accounts import scopes, tokens
 from accounts.api.challenges import scope_of_key
 from accounts.api.fields import Id, Network, PublicKey, Shown, Signature, moment
-from accounts.edge.authentication import BearerToken
 from accounts.edge.fields import MoneyField, Nothing, Strict, Whole, units_to_text
 from accounts.edge.pages import page
 from accounts.edge.schema import documented, paged
@@ -59,15 +58,8 @@ class Tokens(AgentView):
     """Who signs in has a key and no token yet; the list is for those who have one."""
 
     scopes = {"GET": "tokens:write"}
+    public = ("POST",)
     secret_fields = ("secret",)
-
-    @property
-    def authentication_classes(self) -> list[Any]:
-        return [] if self.request.method == "POST" else [BearerToken]
-
-    def perform_authentication(self, request: Any) -> None:
-        if request.method != "POST":
-            super().perform_authentication(request)
 
     def idempotency_scope(self) -> str:
         return scope_of_key(self.request)

@@ -56,7 +56,8 @@ class Operation(AutoSchema):
         return [self.path.removeprefix("/v1/").split("/")[0]]
 
     def get_auth(self) -> list[dict[str, list[str]]]:
-        return [{"token": []}] if self.view.authentication_classes else [{}]
+        public = not self.view.authentication_classes or self.method in self.view.public
+        return [{}] if public else [{"token": []}]
 
     def get_override_parameters(self) -> list[OpenApiParameter]:
         parameters = []

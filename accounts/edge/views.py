@@ -32,6 +32,8 @@ class View(APIView):
     idempotency: ClassVar[dict[str, str]] = {}
     # dotted names in the answer that are shown once and replayed as null
     secret_fields: ClassVar[tuple[str, ...]] = ()
+    # methods that need no token
+    public: ClassVar[tuple[str, ...]] = ()
     previewable = False
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
@@ -129,6 +131,8 @@ class AgentView(View):
     """A call of an agent, under the scope its method names."""
 
     def perform_authentication(self, request: Any) -> None:
+        if request.method in self.public:
+            return
         super().perform_authentication(request)
         if request.auth is None:
             raise Unauthenticated
