@@ -1,3 +1,5 @@
+import threading
+import time
 import zlib
 from datetime import timedelta
 
@@ -396,16 +398,23 @@ class TestAtOnce:
         assert sum(isinstance(outcome, tokens.TokenNotLive) for outcome in outcomes) == 7
         assert Token.objects.count() == 2
 
-    def test_revoking_all_leaves_no_successor_of_what_it_ended(self, race, alice):
-        olds = [tokens.mint(alice).token for _ in range(10)]
+    def test_revoking_all_finds_the_successor_of_a_rotation_that_commits_meanwhile(self, race, alice):
+        old = tokens.mint(alice).token
+        rotated = threading.Event()
 
-        outcomes = race(
-            *(lambda old=old: tokens.rotate(old.pk, by=old, overlap_seconds=60) for old in olds),
-            lambda: tokens.revoke_all(alice),
-        )
+        def rotate():
+            with transaction.atomic():
+                tokens.rotate(old.pk, by=old, overlap_seconds=60)
+                rotated.set()
+                time.sleep(0.3)  # the other thread reads now, and must not have read past us
 
-        refused = [outcome for outcome in outcomes[:-1] if isinstance(outcome, Exception)]
-        assert all(isinstance(refusal, tokens.TokenNotLive) for refusal in refused)
+        def revoke_all():
+            assert rotated.wait(timeout=10)
+            return tokens.revoke_all(alice)
+
+        outcomes = race(rotate, revoke_all)
+
+        assert outcomes == [None, 2]
         assert not Token.objects.filter(revoked_at=None).exists()
 
 
