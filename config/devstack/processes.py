@@ -1,8 +1,8 @@
 """
 Children of the supervisor: each in a process group of its own, none outliving it.
 
-Three nets, so that nothing is left behind whatever dies: the supervisor stops its children in order; if it is killed, the
-guard does (guard.py); and the kernel sends every child its stop signal when the supervisor is gone (PDEATHSIG).
+Three nets, so that nothing is left behind whatever dies: the supervisor stops its children in order; if it is killed,
+the guard does (guard.py); and the kernel sends every child its stop signal when the supervisor is gone (PDEATHSIG).
 """
 
 import contextlib
@@ -48,6 +48,7 @@ class Child:
                 cwd=cwd,
                 start_new_session=True,
                 preexec_fn=dies_with_us(stop_signal),
+                umask=0o077,
                 **popen,
             )
         self.pid = self.process.pid

@@ -7,7 +7,6 @@ requirements.in stay as they are; delete requirements.txt first to take the newe
 
 import os
 import subprocess
-import sys
 import tempfile
 import venv
 from pathlib import Path
@@ -37,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

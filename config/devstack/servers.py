@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from config.devstack import anvil, postgres, redis
@@ -10,7 +11,13 @@ from config.devstack.processes import Child
 from config.devstack.supervisor import Supervisor
 
 DATABASE = "bailee"
-GIVEN_SECONDS = 10.0
+# A server that the environment names may be starting itself.
+GIVEN_SECONDS = 5.0
+READY: dict[str, Callable[[str], bool]] = {
+    "DATABASE_URL": postgres.is_ready,
+    "REDIS_URL": redis.is_ready,
+    "CHAIN_RPC_URL": anvil.is_ready,
+}
 
 
 class Servers(NamedTuple):
@@ -28,18 +35,31 @@ def start(supervisor: Supervisor, *, throwaway: bool = False) -> Servers:
     `throwaway` is for tests: no fsync, many connections, and a superuser, who may empty append-only tables.
     """
     supervisor.layer()
-    chain, chain_url = _given("CHAIN_RPC_URL") or anvil.start(supervisor)
-    broker, redis_url = _given("REDIS_URL") or redis.start(supervisor)
-    database, database_url = _given("DATABASE_URL") or _database(supervisor, throwaway=throwaway)
-    _wait(supervisor, "anvil", chain, lambda: anvil.is_ready(chain_url))
-    _wait(supervisor, "redis", broker, lambda: redis.is_ready(redis_url))
-    _wait(supervisor, "postgres", database, lambda: postgres.is_ready(database_url))
-    return Servers(database_url, redis_url, chain_url)
+    given = {name: os.environ.get(name, "") for name in READY}
+    for name, url in given.items():
+        if url:
+            _expect(supervisor, name, url)
+
+    children: dict[str, Child] = {}
+    starts = {
+        "CHAIN_RPC_URL": lambda: anvil.start(supervisor),
+        "REDIS_URL": lambda: redis.start(supervisor),
+        "DATABASE_URL": lambda: _database(supervisor, throwaway=throwaway),
+    }
+    for name, start_server in starts.items():
+        if not given[name]:
+            children[name], given[name] = start_server()
+    for name, child in children.items():
+        supervisor.wait_until(child, partial(READY[name], given[name]), within=30)
+    return Servers(given["DATABASE_URL"], given["REDIS_URL"], given["CHAIN_RPC_URL"])
 
 
-def _given(variable: str) -> tuple[None, str] | None:
-    url = os.environ.get(variable)
-    return (None, url) if url else None
+def _expect(supervisor: Supervisor, name: str, url: str) -> None:
+    for _ in range(int(GIVEN_SECONDS * 10)):
+        if READY[name](url):
+            return
+        supervisor.pause(0.1)
+    raise StackFailed.of(name, "the server named by it does not answer")
 
 
 def _database(supervisor: Supervisor, *, throwaway: bool) -> tuple[Child, str]:
@@ -53,14 +73,3 @@ def _database(supervisor: Supervisor, *, throwaway: bool) -> tuple[Child, str]:
     if throwaway:
         return child, f"{superuser}/{DATABASE}"
     return child, f"postgres://{DATABASE}:{own}@127.0.0.1:{port}/{DATABASE}"
-
-
-def _wait(supervisor: Supervisor, name: str, child: Child | None, ready: Callable[[], bool]) -> None:
-    if child is not None:
-        supervisor.wait_until(child, ready, within=30)
-        return
-    for _ in range(int(GIVEN_SECONDS * 10)):
-        if ready():
-            return
-        supervisor.pause(0.1)
-    raise StackFailed.of(name, "the server named in the environment does not answer")

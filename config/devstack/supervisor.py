@@ -24,9 +24,11 @@ STEADY_SECONDS = 30.0
 class Supervisor:
     """The parent of everything in one state directory. Starts children from the main thread only (PDEATHSIG)."""
 
-    def __init__(self, state: State, *, say: Callable[[str], None]) -> None:
+    def __init__(self, state: State, *, say: Callable[[str], None], patience: float = 6.0) -> None:
         self.state = state
         self.say = say
+        # How long children may take to end in good order; with the servers' half of it: under 10 s in all.
+        self.patience = patience
         self.asked_to_stop = False
         self.layers: list[dict[str, Child]] = []
         self.recipes: dict[str, Callable[[], Child]] = {}
@@ -58,7 +60,7 @@ class Supervisor:
 
     def _start_guard(self) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py"))],
+            [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), str(self.patience)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
@@ -162,11 +164,11 @@ class Supervisor:
 
     # --- stopping ---------------------------------------------------------------------------------------------------
     def stop(self) -> None:
-        """Stop every child, the newest layer first; within 9 seconds in all."""
-        seconds = 6.0
+        """Stop every child, the newest layer first."""
+        seconds = self.patience
         while self.layers:
             layer = self.layers.pop()
             processes.stop_all(list(layer.values()), within=seconds)
             for child in layer.values():
                 self.tell_guard(f"- {child.pid}")
-            seconds = 3.0
+            seconds = self.patience / 2

@@ -77,8 +77,7 @@ def _prepare(supervisor: Supervisor, addresses: Servers) -> None:
     say("Bringing the database up to date")
     supervisor.run("migrate", [*MANAGE, "migrate", "--no-input"], env=env)
     say("Putting the contracts on the chain")
-    deploy = applications.environment(supervisor.state, addresses, process="deploy")
-    supervisor.run("deploy_contracts", [*MANAGE, "deploy_contracts"], env=deploy)
+    supervisor.run("deploy_contracts", [*MANAGE, "deploy_contracts"], env=env)
     supervisor.run("setup_schedules", [*MANAGE, "setup_schedules"], env=env)
     people.prepare(supervisor, env)
 
