@@ -6,8 +6,8 @@ Every movement of money inside the platform is one call of `post`, which is one 
 ledger accounts are the end of the lock order.
 """
 
+import hashlib
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -121,7 +121,7 @@ def merged(moves: Sequence[Move]) -> list[Move]:
 
 def fee_account(reference: str) -> tuple[str, str]:
     """Choose the account that takes the fee of this reference: always the same one, so a replay is identical."""
-    return "fees", f"{PLATFORM}:{zlib.crc32(reference.encode()) % FEE_SHARDS}"
+    return "fees", f"{PLATFORM}:{hashlib.sha256(reference.encode()).digest()[0] % FEE_SHARDS}"
 
 
 def fees() -> int:

@@ -55,14 +55,16 @@ BEGIN
     ORDER BY m.kind, m.owner_key
     ON CONFLICT (kind, owner_key) DO NOTHING;
 
-    SELECT locked.kind, locked.owner_key, -(locked.balance + locked.amount) AS short_by INTO short
-    FROM (
+    -- MATERIALIZED: pushed into the query that locks, the condition would keep it from locking.
+    WITH locked AS MATERIALIZED (
         SELECT a.kind, a.owner_key, a.balance, m.amount, m.place
         FROM unnest(in_kinds, in_owner_keys, in_amounts) WITH ORDINALITY AS m (kind, owner_key, amount, place)
         JOIN escrow_ledgeraccount a ON a.kind = m.kind AND a.owner_key = m.owner_key
         ORDER BY a.id
         FOR NO KEY UPDATE OF a
-    ) AS locked
+    )
+    SELECT locked.kind, locked.owner_key, -(locked.balance + locked.amount) AS short_by INTO short
+    FROM locked
     WHERE locked.balance + locked.amount < 0 AND locked.kind NOT IN ('shortfall', 'custody')
     ORDER BY locked.place
     LIMIT 1;
