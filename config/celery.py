@@ -32,4 +32,7 @@ SCHEDULE = (
     Every(1, "disputes.tasks.enforce_deadlines", "deadlines"),
     Every(600, "escrow.tasks.check_recent_books", "default"),
     Every(86_400, "escrow.tasks.check_books", "default"),
+    Every(10, "accounts.tasks.finish_leaving", "deadlines"),
+    Every(3_600, "accounts.tasks.forget_challenges", "default"),
+    Every(3_600, "accounts.tasks.forget_answers", "default"),
 )
