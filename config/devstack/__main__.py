@@ -1,10 +1,12 @@
-"""`python -m config.devstack up | demo | servers -- <command>`."""
+"""`python -m config.devstack up | demo | faucet <address> <amount> | servers -- <command>`."""
 
+import os
 import sys
+from pathlib import Path
 
 from config.devstack.failures import StackFailed
 
-USAGE = "usage: python -m config.devstack up | demo | servers -- <command> [argument ...]"
+USAGE = "usage: python -m config.devstack up | demo | faucet <address> <amount> | servers -- <command> [argument ...]"
 
 
 def main(arguments: list[str]) -> int:
@@ -18,6 +20,10 @@ def main(arguments: list[str]) -> int:
             from config.devstack.demo import play
 
             return play.run()
+        case ["faucet", address, amount]:
+            from config.devstack import faucet
+
+            return faucet.run(Path(os.environ.get("STATE_DIR", ".local")), address, amount)
         case ["servers", "--", _, *_]:
             from config.devstack import throwaway
 
