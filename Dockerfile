@@ -24,8 +24,10 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     DJANGO_SETTINGS_MODULE=config.settings \
     STATIC_ROOT=/app/static \
-    STATE_DIR=/tmp/state
-RUN BAILEE_ENV=local python manage.py collectstatic --no-input --verbosity 0 && python -m compileall -q /app
+    STATE_DIR=/state
+RUN BAILEE_ENV=local python manage.py collectstatic --no-input --verbosity 0 \
+    && python -m compileall -q /app \
+    && install --directory --owner bailee --group bailee --mode 0700 /state
 USER bailee
 EXPOSE 8000
 CMD ["granian", "--interface", "wsgi", "config.wsgi:application", "--host", "0.0.0.0", "--port", "8000", \

@@ -1,0 +1,56 @@
+from typing import Any
+
+import pytest
+import yaml
+
+from config.devstack import applications
+from config.devstack.state import PROJECT
+
+APPLICATION = ("prepare", "web", "stream", "worker", "treasury", "beat")
+KEYS = {"treasury_keystore", "relayer_1_keystore", "relayer_2_keystore", "treasury_passphrase"}
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    return yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
+
+
+class TestCompose:
+    def test_every_service_is_watched_and_bounded(self, compose: dict[str, Any]) -> None:
+        for name, service in compose["services"].items():
+            assert name == "prepare" or "healthcheck" in service, name
+            assert {"cpus", "memory"} <= set(service["deploy"]["resources"]["limits"]), name
+
+    def test_the_application_cannot_write_its_own_file_system_or_gain_rights(self, compose: dict[str, Any]) -> None:
+        for name in APPLICATION:
+            service = compose["services"][name]
+            assert service["read_only"], name
+            assert service["cap_drop"] == ["ALL"], name
+            assert service["security_opt"] == ["no-new-privileges:true"], name
+
+    def test_only_the_treasury_is_given_keys(self, compose: dict[str, Any]) -> None:
+        holders = {name for name, service in compose["services"].items() if KEYS & set(service.get("secrets", []))}
+
+        assert holders == {"treasury"}
+
+    def test_every_secret_is_a_file_and_none_stands_in_the_environment(self, compose: dict[str, Any]) -> None:
+        assert all(list(secret) == ["file"] for secret in compose["secrets"].values())
+        for name in APPLICATION:
+            assert not {"SECRET_KEY", "TOKEN_PEPPER", "DATABASE_URL", "REDIS_URL"} & set(
+                compose["services"][name]["environment"]
+            ), name
+
+    @pytest.mark.parametrize("name", ["worker", "treasury"])
+    def test_a_worker_serves_the_queues_it_serves_locally(self, compose: dict[str, Any], name: str) -> None:
+        local = next(application.command for application in applications.table(port=1) if application.name == name)
+
+        command = compose["services"][name]["command"]
+
+        assert command[command.index("--queues") + 1] == local[local.index("--queues") + 1]
+
+    def test_the_event_stream_alone_goes_to_the_stream_process(self) -> None:
+        rules = (PROJECT / "deploy" / "nginx.conf").read_text()
+
+        stream = rules.partition("location = /v1/events/stream {")[2].partition("}")[0]
+        assert "proxy_pass http://stream;" in stream
+        assert rules.count("proxy_pass http://stream;") == 1
