@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import IntegrityError
+from django.db import DataError, IntegrityError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 from rest_framework import exceptions
@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from accounts.edge.parsing import BodyTooLarge
 from accounts.edge.problems import document
-from accounts.errors import Conflict, DomainError, FieldError, Invalid, NotAllowed, NotFound
+from accounts.errors import Conflict, DomainError, FieldError, Invalid, NotAllowed, NotFound, TryLater
 
 MEDIA_TYPE = "application/problem+json"
 log = logging.getLogger(__name__)
@@ -52,6 +52,12 @@ def refusal_of(error: Exception) -> DomainError | None:
         case IntegrityError():
             log.warning("a constraint refused what a verb let through", exc_info=error)
             return Conflict("Something else changed this at the same time.")
+        case DataError():
+            log.warning("a value passed the fields and does not fit the column", exc_info=error)
+            return Invalid("A value is out of bounds.")
+        case OperationalError():
+            log.error("the database is not there", exc_info=error)
+            return TryLater()
         case exceptions.ParseError():
             return Invalid(str(error.detail))
         case exceptions.APIException():

@@ -15,12 +15,6 @@ class BodyTooLarge(DomainError):
     title = "The body is too large"
 
 
-class LengthRequired(DomainError):
-    status = 411
-    code = "length_required"
-    title = "A Content-Length is needed"
-
-
 class StrictJson(parsers.BaseParser):
     """JSON without duplicate keys, NaN, hidden depth, or text that a database cannot hold."""
 

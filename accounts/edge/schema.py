@@ -45,6 +45,27 @@ def paged(row: type[serializers.Serializer]) -> type[serializers.Serializer]:
     )
 
 
+class Effect(serializers.Serializer):
+    account = serializers.CharField()
+    amount = serializers.CharField()
+
+
+class Due(serializers.Serializer):
+    at = serializers.DateTimeField()
+    action = serializers.CharField()
+    effect = serializers.CharField()
+
+
+class Preview(serializers.Serializer):
+    """What `?preview=true` answers: what the call would do, and nothing done."""
+
+    allowed = serializers.BooleanField()
+    refusal = Problem(allow_null=True)
+    next_state = serializers.CharField(allow_null=True)
+    effects = Effect(many=True)
+    deadline = Due(allow_null=True)
+
+
 class Operation(AutoSchema):
     """Our conventions in every operation: its scope, its key, its refusals, its preview."""
 
@@ -77,4 +98,13 @@ class Operation(AutoSchema):
         operation["responses"]["default"] = self._get_response_for_code(
             Problem, "default", ["application/problem+json"]
         )
+        if self.method in _UNSAFE and self.view.previewable:
+            _or_preview(operation["responses"], self._get_response_for_code(Preview, "200", ["application/json"]))
         return operation
+
+
+def _or_preview(responses: dict[str, Any], preview: dict[str, Any]) -> None:
+    done = responses.setdefault("200", preview)
+    if done is not preview:
+        shapes = [answer["content"]["application/json"]["schema"] for answer in (done, preview)]
+        done["content"]["application/json"]["schema"] = {"anyOf": shapes}

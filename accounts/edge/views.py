@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts import idempotency
-from accounts.edge import parsing, rendering, requests
+from accounts.edge import rendering, requests
 from accounts.edge.retries import retrying
 from accounts.errors import Invalid, ScopeMissing, Unauthenticated
 
@@ -59,11 +59,13 @@ class View(APIView):
     def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
         request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
         self.perform_authentication(request)
-        given = [*request.query_params.values(), *(v for v in kwargs.values() if isinstance(v, str))]
-        if any("\x00" in value for value in given):
+        given = [value for values in request.query_params.lists() for value in values[1]]
+        if any("\x00" in value for value in [*given, *(v for v in kwargs.values() if isinstance(v, str))]):
             raise Invalid("An address may not hold NUL.")
-        if request.META.get("HTTP_TRANSFER_ENCODING") and not request.META.get("CONTENT_LENGTH"):
-            raise parsing.LengthRequired
+
+    def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        """Name the methods of this address in `Allow`, to anybody."""
+        return Response(status=204)
 
     def body(self, shape: type[serializers.Serializer]) -> dict[str, Any]:
         """
@@ -131,7 +133,7 @@ class AgentView(View):
     """A call of an agent, under the scope its method names."""
 
     def perform_authentication(self, request: Any) -> None:
-        if request.method in self.public:
+        if request.method == "OPTIONS" or request.method in self.public:
             return
         super().perform_authentication(request)
         if request.auth is None:
