@@ -169,9 +169,7 @@ def _created(agent: Agent) -> Agent:
         with transaction.atomic():
             agent.save(force_insert=True)
     except IntegrityError as error:
-        if "handle" in ((getattr(error.__cause__, "diag", None) and error.__cause__.diag.constraint_name) or ""):
-            raise HandleTaken from error
-        raise
+        raise HandleTaken from error
     return agent
 
 

@@ -147,9 +147,9 @@ def _message(challenge: Challenge) -> str:
             "",
             f"Domain: {settings.DOMAIN}",
             f"Purpose: {challenge.purpose}",
-            f"Key: {signatures.write(challenge.public_key)}",
+            f"Key: {signatures.write(bytes(challenge.public_key))}",
             f"Challenge: {challenge.pk}",
-            f"Nonce: {signatures.write(challenge.nonce)}",
+            f"Nonce: {signatures.write(bytes(challenge.nonce))}",
             f"Expires: {challenge.expires_at:%Y-%m-%dT%H:%M:%SZ}",
         ]
     )

@@ -49,7 +49,9 @@ def scope_of_key(request: Any) -> str:
     address = f"address:{requests.client_address(request)}"
     asked = request.data
     key = asked.get("public_key") if isinstance(asked, dict) else None
+    if not isinstance(key, str):
+        return address
     try:
         return f"{address}:{signatures.write(signatures.read_key(key))}"
-    except (TypeError, signatures.Malformed):
+    except signatures.Malformed:
         return address

@@ -19,7 +19,7 @@ class EventRow(serializers.Serializer):
     cursor = serializers.CharField(help_text="pass as `after` to read on from here")
     type = serializers.CharField()
     occurred_at = serializers.DateTimeField()
-    data = serializers.DictField()
+    data = serializers.DictField()  # type: ignore[assignment]
 
 
 class Events(AgentView):

@@ -23,7 +23,7 @@ class Id(Text):
 
     default_error_messages = {"invalid_id": "This is not an id."}
 
-    def to_internal_value(self, data: Any) -> UUID:
+    def to_internal_value(self, data: Any) -> Any:
         given = super().to_internal_value(data)
         if not agents.ID.fullmatch(given):
             self.fail("invalid_id")
@@ -36,7 +36,7 @@ class PublicKey(Text):
 
     default_error_messages = {"invalid_key": "{reason}"}
 
-    def to_internal_value(self, data: Any) -> bytes:
+    def to_internal_value(self, data: Any) -> Any:
         try:
             return signatures.read_key(super().to_internal_value(data))
         except signatures.Malformed as error:
@@ -49,7 +49,7 @@ class Signature(Text):
 
     default_error_messages = {"invalid_signature": "{reason}"}
 
-    def to_internal_value(self, data: Any) -> bytes:
+    def to_internal_value(self, data: Any) -> Any:
         try:
             return signatures.read_signature(super().to_internal_value(data))
         except signatures.Malformed as error:

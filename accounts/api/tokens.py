@@ -22,7 +22,7 @@ class SignIn(Strict):
     signature = Signature()
     scopes = serializers.ListField(child=serializers.ChoiceField(list(scopes.ALL)), allow_empty=False, required=False)
     ttl_seconds = Whole(min_value=1, max_value=tokens.MAX_SECONDS, default=tokens.DEFAULT_SECONDS)
-    label = Shown(max_length=80, allow_blank=True, default="")
+    label = Shown(max_length=80, allow_blank=True, default="")  # type: ignore[assignment]
     max_per_job = MoneyField(min_units=1, required=False, allow_null=True, source="max_per_job_units")
     max_per_day = MoneyField(min_units=1, required=False, allow_null=True, source="max_per_day_units")
     allowed_networks = serializers.ListField(child=Network(), max_length=20, default=list)
@@ -35,7 +35,7 @@ class Rotation(Strict):
 class TokenRow(serializers.Serializer):
     id = serializers.UUIDField()
     prefix = serializers.CharField(help_text="the first characters of the random part of the secret")
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
     scopes = serializers.ListField(child=serializers.CharField())
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField()
