@@ -6,10 +6,10 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
-from accounts import ids
+from accounts import ids, spending
 from accounts.errors import Conflict
 from accounts.events import log
-from accounts.models import Agent
+from accounts.models import Agent, Token
 from disputes import deposits, effects, lifecycle
 from disputes.lifecycle import Action, Who
 from disputes.models import Deposit, Dispute, Party, Ruling
@@ -33,6 +33,7 @@ def open(
     reason: str,
     statement: str,
     requested_seller_bps: int,
+    token: Token | None = None,
     at: datetime | None = None,
 ) -> Dispute:
     """
@@ -40,6 +41,7 @@ def open(
 
     :raises job_lifecycle.TransitionNotAllowed: if row 21 of the job table has no dispute for this party now
     :raises AlreadyDisputed: if this side opened one before (one more after each redo)
+    :raises spending.SpendingCapExceeded: if the deposit passes a cap of the token
     """
     job = job_lifecycle.lock(job_id, at=at)
     role = job_lifecycle.role_of(opener, job)
@@ -58,6 +60,7 @@ def open(
         awaiting=deadline.awaiting,
         note=reason,
     )
+    spending.spend(token, units=dispute.deposit_due_units, at=job.at)
     # The money before the row, which tells how much of the deposit is held; both or neither are committed.
     deposits.take(dispute, at=job.at)
     dispute.save(force_insert=True)

@@ -1,8 +1,8 @@
 """
 The life of a case: one table, and the one function that obeys it.
 
-Nobody else compares dispute states. Row numbers are those of docs/disputes.md. Rows that are not there yet (assigning by
-the system, questions, the second person, appeals) are further lines of the same table: their states, clocks and
+Nobody else compares dispute states. Row numbers are those of docs/disputes.md. Rows that are not there yet (assigning
+by the system, questions, the second person, appeals) are further lines of the same table: their states, clocks and
 columns exist.
 """
 
@@ -95,17 +95,19 @@ BEFORE_A_RULING = {S.AWAITING_ANSWER, S.EVIDENCE, S.UNDER_REVIEW, S.AWAITING_APP
 
 # fmt: off
 RULES: tuple[Rule, ...] = (
-    #    row   action             from                              by            to               when
-    _row("2",  A.ANSWER,          {S.AWAITING_ANSWER},              {RESPONDENT}, S.EVIDENCE,      before_the_clock),
-    _row("3",  A.GO_UNANSWERED,   {S.AWAITING_ANSWER},              {SYSTEM},     S.UNDER_REVIEW,  the_clock_is_over),
-    _row("4",  A.SUBMIT_EVIDENCE, {S.AWAITING_ANSWER, S.EVIDENCE},  PARTIES,      None,            before_the_clock),
-    _row("5",  A.CLOSE_EVIDENCE,  {S.EVIDENCE},                     {SYSTEM},     S.UNDER_REVIEW,  the_clock_is_over),
-    _row("6",  A.SETTLE,          BEFORE_A_RULING,                  PARTIES,      S.SETTLED,       before_the_hard_stop),
-    _row("7",  A.WITHDRAW,        BEFORE_A_RULING,                  {OPENER},     S.WITHDRAWN,     before_the_hard_stop, nobody_answered),
-    _row("8",  A.TAKE,            {S.UNDER_REVIEW},                 {MODERATOR},  None,            before_the_hard_stop),
-    _row("10", A.RULE,            {S.UNDER_REVIEW},                 {MODERATOR},  S.RULED,         before_the_hard_stop),
-    _row("15", A.FINALISE,        {S.RULED},                        {SYSTEM},     S.FINAL,         the_clock_is_over),
-    _row("18", A.HARD_STOP,       set(Dispute.LIVE),                {SYSTEM},     S.FINAL,         the_hard_stop_is_reached),
+    #    row   action             from                             by            to              when
+    _row("2",  A.ANSWER,          {S.AWAITING_ANSWER},             {RESPONDENT}, S.EVIDENCE,     before_the_clock),
+    _row("3",  A.GO_UNANSWERED,   {S.AWAITING_ANSWER},             {SYSTEM},     S.UNDER_REVIEW, the_clock_is_over),
+    _row("4",  A.SUBMIT_EVIDENCE, {S.AWAITING_ANSWER, S.EVIDENCE}, PARTIES,      None,           before_the_clock),
+    _row("5",  A.CLOSE_EVIDENCE,  {S.EVIDENCE},                    {SYSTEM},     S.UNDER_REVIEW, the_clock_is_over),
+    _row("6",  A.SETTLE,          BEFORE_A_RULING,                 PARTIES,      S.SETTLED,      before_the_hard_stop),
+    _row("7",  A.WITHDRAW,        BEFORE_A_RULING,                 {OPENER},     S.WITHDRAWN,    before_the_hard_stop,
+                                                                                                 nobody_answered),
+    _row("8",  A.TAKE,            {S.UNDER_REVIEW},                {MODERATOR},  None,           before_the_hard_stop),
+    _row("10", A.RULE,            {S.UNDER_REVIEW},                {MODERATOR},  S.RULED,        before_the_hard_stop),
+    _row("15", A.FINALISE,        {S.RULED},                       {SYSTEM},     S.FINAL,        the_clock_is_over),
+    _row("18", A.HARD_STOP,       set(Dispute.LIVE),               {SYSTEM},     S.FINAL,
+                                                                                      the_hard_stop_is_reached),
 )
 
 # What silence does in each living state; the hard stop comes before it wherever it is earlier.
