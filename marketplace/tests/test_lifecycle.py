@@ -2,6 +2,7 @@
 The table of jobs, written again from the specification: a test that reads the code's table cannot see that it is wrong.
 """
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -44,14 +45,15 @@ TABLE = """
     23  | disputed                                | redo             | moderator, system  | -      | revising
     24  | disputed                                | resume           | client, seller     | -      | frozen
 """
-STATES = (
-    "negotiating agreed funded in_progress delivered revising disputed completed cancelled expired failed resolved"
-).split()
+STATES = [
+    "negotiating", "agreed", "funded", "in_progress", "delivered", "revising", "disputed",
+    "completed", "cancelled", "expired", "failed", "resolved",
+]  # fmt: skip
 TERMINAL = {"completed", "cancelled", "expired", "failed", "resolved"}
-ACTIONS = (
-    "propose counter agree decline lapse fund start deliver approve auto_approve request_revision abort fail dispute"
-    " settle resolve redo resume"
-).split()
+ACTIONS = [
+    "propose", "counter", "agree", "decline", "lapse", "fund", "start", "deliver", "approve", "auto_approve",
+    "request_revision", "abort", "fail", "dispute", "settle", "resolve", "redo", "resume",
+]  # fmt: skip
 ROLES = ["client", "seller", "system", "moderator"]
 
 
@@ -111,10 +113,8 @@ class TestTable:
 
         allowed = {}
         for action in ACTIONS:
-            try:
+            with suppress(TransitionNotAllowed):
                 allowed[action] = lifecycle.rule_for(job, Action(action), Role(role), at).to
-            except TransitionNotAllowed:
-                pass
 
         # A job resumes to the state in which it was frozen, which no row can name.
         assert allowed.keys() == expected.keys()
@@ -135,7 +135,7 @@ class TestTable:
         by_time = {state: [s for s in STEPS if state in s.origins and s.clock == "after"] for state in STATES}
 
         assert {state for state, rows in by_time.items() if len(rows) == 1} == {*STATES} - TERMINAL - {"disputed"}
-        assert lifecycle.TIME == {state: rows[0].action for state, rows in by_time.items() if rows}
+        assert {state: rows[0].action for state, rows in by_time.items() if rows} == lifecycle.TIME
 
     def test_names_every_state_and_every_action(self):
         assert [*State.values] == STATES
