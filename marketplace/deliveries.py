@@ -40,7 +40,8 @@ def from_json(value: Any) -> Content:
     """
     if not isinstance(value, dict | list):
         raise Invalid.at("/content", "not_an_object", "`content` is an object or an array.")
-    return Content(terms.canonical(terms.normalised(value, "/content"), "/content"), "application/json")
+    content = terms.normalised(value, "/content", bounded=int)
+    return Content(terms.canonical(content, "/content"), "application/json")
 
 
 def from_file(body: bytes, *, content_type: str, filename: str) -> Content:

@@ -148,25 +148,28 @@ def canonical(value: Any, pointer: str = "/terms") -> bytes:
         raise Invalid.at(pointer, "not_canonical", f"This has no canonical JSON form: {error}.") from None
 
 
-def normalised(value: Any, pointer: str = "/terms") -> Any:
+def normalised(value: Any, pointer: str = "/terms", *, bounded: Any = int | float) -> Any:
     """
     Bring every string and key to NFC.
 
-    :raises Invalid: if two keys become one, or an integer is beyond 2^53
+    `bounded` are the types of number that may not go beyond 2^53. In terms these are floats too: a database and a
+    reader may write 1e21 as an integer, and its hash would be another.
+
+    :raises Invalid: if two keys become one, or a number is beyond 2^53
     """
     if isinstance(value, str):
         return unicodedata.normalize("NFC", value)
     if isinstance(value, list):
-        return [normalised(item, f"{pointer}/{position}") for position, item in enumerate(value)]
+        return [normalised(item, f"{pointer}/{position}", bounded=bounded) for position, item in enumerate(value)]
     if isinstance(value, dict):
         found: dict[str, Any] = {}
         for key, item in value.items():
             name = unicodedata.normalize("NFC", key)
             if name in found:
                 raise Invalid.at(f"{pointer}/{name}", "duplicate_key", "Two keys are equal after NFC normalisation.")
-            found[name] = normalised(item, f"{pointer}/{name}")
+            found[name] = normalised(item, f"{pointer}/{name}", bounded=bounded)
         return found
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MAX_SAFE_INTEGER:
+    if isinstance(value, bounded) and not isinstance(value, bool) and abs(value) > MAX_SAFE_INTEGER:
         raise Invalid.at(pointer, "integer_too_large", "Integers beyond 2^53 are not the same everywhere.")
     return value
 
