@@ -1,0 +1,77 @@
+"""The people who run the platform: groups, what each may do, and their accounts."""
+
+from collections.abc import Iterable
+
+from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.password_validation import validate_password
+from django.db import transaction
+from django.db.models import Q
+
+from accounts.models import User
+
+# Nobody has a permission to add, change or delete a row of money, jobs, cases or people: staff have verbs.
+# Operators edit the beat schedule, which is rows of django-celery-beat.
+_SEES_CASES = ("disputes.view_*", "marketplace.view_*", "accounts.view_agent")
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Moderators": (*_SEES_CASES, "disputes.rule", "disputes.approve"),
+    "Senior moderators": (*_SEES_CASES, "disputes.rule", "disputes.approve", "disputes.hear_appeals"),
+    "Treasurers": ("escrow.view_*", "escrow.approve_*", "accounts.view_agent"),
+    "Auditors": ("accounts.view_*", "escrow.view_*", "marketplace.view_*", "disputes.view_*"),
+    "Operators": ("django_celery_beat.*", "accounts.view_agent", "escrow.view_*"),
+}
+
+
+@transaction.atomic
+def prepare_groups() -> None:
+    """Make the groups, or bring them to what stands above; safe to run again."""
+    for name, wanted in GROUPS.items():
+        group, _ = Group.objects.get_or_create(name=name)
+        group.permissions.set(Permission.objects.filter(_matching(wanted)))
+
+
+@transaction.atomic
+def prepare_account(
+    username: str,
+    *,
+    groups: Iterable[str],
+    password: str | None = None,
+    email: str = "",
+    superuser: bool = False,
+) -> User:
+    """
+    Make a member of staff, or bring one to these groups; without a password a new account cannot sign in.
+
+    :raises django.core.exceptions.ValidationError: if the password is too weak
+    :raises KeyError: for a group that does not exist
+    """
+    user, created = User.objects.get_or_create(username=username)
+    user.is_staff = user.is_active = True
+    user.is_superuser = superuser
+    if email:
+        user.email = email
+    if password is not None and not user.check_password(password):
+        validate_password(password, user)
+        user.set_password(password)
+    elif created and password is None:
+        user.set_unusable_password()
+    user.save()
+    user.groups.set([_group(name) for name in groups])
+    return user
+
+
+def _group(name: str) -> Group:
+    if name not in GROUPS:
+        raise KeyError(name)
+    return Group.objects.get(name=name)
+
+
+def _matching(wanted: Iterable[str]) -> Q:
+    found = Q(pk=None)
+    for permission in wanted:
+        label, codename = permission.split(".")
+        among = Q(content_type__app_label=label)
+        if codename.endswith("*"):
+            found |= among & Q(codename__startswith=codename.removesuffix("*"))
+        else:
+            found |= among & Q(codename=codename)
+    return found
