@@ -2,13 +2,19 @@
 
 from celery import shared_task
 
-from accounts import challenges, departures, idempotency
+from accounts import challenges, departures, idempotency, suspensions
 
 
 @shared_task(queue="deadlines", ignore_result=True)
 def finish_leaving(**_: object) -> None:
     """Finish the departure of agents that are leaving."""
     departures.finish_all()
+
+
+@shared_task(queue="deadlines", ignore_result=True)
+def stop_suspended(**_: object) -> None:
+    """End the unfunded business of agents that are suspended."""
+    suspensions.stop_all()
 
 
 @shared_task(queue="default", ignore_result=True)

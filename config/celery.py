@@ -33,6 +33,7 @@ SCHEDULE = (
     Every(600, "escrow.tasks.check_recent_books", "default"),
     Every(86_400, "escrow.tasks.check_books", "default"),
     Every(10, "accounts.tasks.finish_leaving", "deadlines"),
+    Every(10, "accounts.tasks.stop_suspended", "deadlines"),
     Every(3_600, "accounts.tasks.forget_challenges", "default"),
     Every(3_600, "accounts.tasks.forget_answers", "default"),
 )

@@ -13,5 +13,7 @@ class MarketplaceConfig(AppConfig):
         books.register()
         seams.leaving.register(listings.archive_all)
         seams.leaving.register(jobs.leave)
+        seams.suspended.register(listings.pause_all)
+        seams.suspended.register(jobs.stop_new_business)
         seams.profile_parts.register(records.of_agent)
         seams.usage.register(records.in_use)

@@ -193,12 +193,12 @@ def leave(agent_id: UUID, at: datetime | None = None) -> None:
     Before funding a job is declined; funded work is aborted by whoever leaves. What is delivered, a client's `revising`
     and disputes run on to their end.
     """
-    _each(agent_id, at, seller=_ABORTED_AS_SELLER, client=_ABORTED_AS_CLIENT)
+    _each(agent_id, at, why="The agent left.", seller=_ABORTED_AS_SELLER, client=_ABORTED_AS_CLIENT)
 
 
 def stop_new_business(agent_id: UUID, at: datetime | None = None) -> None:
     """Decline what is not funded yet, for an agent that is suspended or frozen; funded jobs run on."""
-    _each(agent_id, at, seller=(), client=())
+    _each(agent_id, at, why="The agent was suspended.", seller=(), client=())
 
 
 _DECLINED = (State.NEGOTIATING, State.AGREED)
@@ -206,7 +206,9 @@ _ABORTED_AS_SELLER = (State.FUNDED, State.IN_PROGRESS, State.REVISING)
 _ABORTED_AS_CLIENT = (State.FUNDED, State.IN_PROGRESS)
 
 
-def _each(agent_id: UUID, at: datetime | None, *, seller: tuple[State, ...], client: tuple[State, ...]) -> None:
+def _each(
+    agent_id: UUID, at: datetime | None, *, why: str, seller: tuple[State, ...], client: tuple[State, ...]
+) -> None:
     for job_id, role in _open_jobs(agent_id, seller=(*_DECLINED, *seller), client=(*_DECLINED, *client)):
         with transaction.atomic():
             job = lifecycle.lock(job_id, at=at)
@@ -214,9 +216,9 @@ def _each(agent_id: UUID, at: datetime | None, *, seller: tuple[State, ...], cli
             if ending not in lifecycle.available(job, role, job.at):
                 continue  # it went on, or ended, since it was listed
             if ending == Action.DECLINE:
-                lifecycle.advance(job, Action.DECLINE, by=role, note="The agent left.")
+                lifecycle.advance(job, Action.DECLINE, by=role, note=why)
             else:
-                _abort(job, role, "The agent left.")
+                _abort(job, role, why)
 
 
 def _open_jobs(agent_id: UUID, **states: tuple[State, ...]) -> Iterator[tuple[UUID, Role]]:
