@@ -104,6 +104,16 @@ class LocalChain:
     def head(self) -> rpc.Block:
         return self.node.heads().latest
 
+    def empty_treasury_of(self, units: int) -> None:
+        """Move USDC out of the treasury, as anvil lets anyone impersonate it."""
+        treasury = rpc.text(self.treasury)
+        self.node.ask("anvil_impersonateAccount", treasury)
+        self.node.ask("anvil_setBalance", treasury, hex(local.ETHER))
+        call = {"from": treasury, "to": rpc.text(self.usdc), "data": rpc.text(usdc.transfer_call(b"\x11" * 20, units))}
+        local.wait_for(self.node, rpc.raw(self.node.ask("eth_sendTransaction", call)))
+        self.node.ask("anvil_stopImpersonatingAccount", treasury)
+        self.node.ask("anvil_setBalance", treasury, "0x0")
+
     def snapshot(self) -> str:
         return self.node.ask("evm_snapshot")
 
