@@ -1,5 +1,6 @@
 """Posts at once, with real commits. `post` does not retry, so a deadlock would be seen as an OperationalError here."""
 
+import threading
 from collections import Counter
 
 import pytest
@@ -78,17 +79,21 @@ class TestCrossing:
         assert ledger.balance("available", "a") == ledger.balance("available", "b") == 1_000
 
     def test_accounts_that_do_not_exist_yet_are_made_without_deadlock(self, race, noon):
+        threads, turns = 12, 40
+        together = threading.Barrier(threads, timeout=20)
+
         def first_seen(position):
-            for turn in range(15):
-                owners = [f"{turn}:{name}" for name in "abcdef"]
-                moves = [Move("custody", "chain:1", -6), *(Move("available", owner, 1) for owner in owners)]
+            for turn in range(turns):
+                moves = [Move("available", f"{turn}:{name}", 1) for name in "abcdef"]
+                moves.append(Move("custody", f"chain:{position}", -6))
+                together.wait()  # or the first would make the accounts of all
                 ledger.post(f"t:{position}:{turn}", kind="test", moves=moves[:: 1 if position % 2 else -1], at=noon)
 
-        outcomes = race(*[lambda n=n: first_seen(n) for n in range(16)])
+        outcomes = race(*[lambda n=n: first_seen(n) for n in range(threads)])
 
-        assert kinds_of(outcomes) == {"NoneType": 16}
-        assert LedgerAccount.objects.count() == 15 * 6 + 1
-        assert ledger.balance("custody", "chain:1") == -16 * 15 * 6
+        assert kinds_of(outcomes) == {"NoneType": threads}
+        assert LedgerAccount.objects.filter(kind="available").count() == turns * 6
+        assert ledger.balance("available", "0:a") == threads
 
 
 class TestOverdraw:
