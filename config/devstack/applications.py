@@ -54,6 +54,7 @@ def _worker(name: str, queues: str, pool: str, concurrency: int) -> Iterable[str
 def environment(state: State, servers: Servers, *, process: str) -> dict[str, str]:
     """Build the environment of a process; secrets go by file unless whoever started the stack set them."""
     env = {**os.environ, "STATE_DIR": str(state.root), "BAILEE_PROCESS": process, "PYTHONUNBUFFERED": "1"}
+    env.setdefault("STATIC_ROOT", str(state.directory("static")))
     env.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     env.setdefault("CHAIN_RPC_URL", servers.chain_rpc_url)
     for name, url in (("DATABASE_URL", servers.database_url), ("REDIS_URL", servers.redis_url)):

@@ -61,11 +61,11 @@ class State:
         (self.root / name).unlink(missing_ok=True)
 
     # --- secrets ----------------------------------------------------------------------------------------------------
-    def secret(self, name: str) -> Path:
-        """Find a secret's file, drawing the secret on the first start."""
+    def secret(self, name: str, *, size: int = 48) -> Path:
+        """Find a secret's file, drawing that many random bytes on the first start."""
         path = self.root / "secrets" / name
         if not path.exists():
-            self.write(f"secrets/{name}", secrets.token_urlsafe(48))
+            self.write(f"secrets/{name}", secrets.token_urlsafe(size))
         return path
 
     # --- one owner --------------------------------------------------------------------------------------------------

@@ -115,21 +115,33 @@ class Supervisor:
             self.pause()
 
     def run(
-        self, name: str, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, **popen: Any
+        self, name: str, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, **how: Any
     ) -> None:
         """
         Run a command to its end.
 
         :raises StackFailed: if it fails
         """
-        log = self.state.log(name)
-        log.unlink(missing_ok=True)
-        child = self._adopt(Child(name, command, log=log, env=env, **popen))
-        while child.is_running():
+        self.run_together({name: command}, env=env, **how)
+
+    def run_together(
+        self, commands: Mapping[str, Sequence[str | Path]], *, env: Mapping[str, str] | None = None, **how: Any
+    ) -> None:
+        """
+        Run commands beside one another, each to its end.
+
+        :raises StackFailed: naming the first that failed
+        """
+        waiting = []
+        for name, command in commands.items():
+            self.state.log(name).unlink(missing_ok=True)
+            waiting.append(self._adopt(Child(name, command, log=self.state.log(name), env=env, **how)))
+        while waiting:
+            for child in [one for one in waiting if not one.is_running()]:
+                waiting.remove(child)
+                if self._let_go(child) != 0:
+                    raise StackFailed.of(child.name, f"failed: {last_line(child.log)}", log=child.log)
             self.pause()
-        status = self._let_go(child)
-        if status != 0:
-            raise StackFailed.of(name, f"failed: {last_line(log)}", log=log)
 
     def _let_go(self, child: Child) -> int:
         status = child.bury()

@@ -5,7 +5,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from config.devstack import applications, people, ports, servers
 from config.devstack.failures import StackFailed, Stopped
@@ -76,10 +77,14 @@ def _prepare(supervisor: Supervisor, addresses: Servers) -> None:
     env = applications.environment(supervisor.state, addresses, process="")
     say("Bringing the database up to date")
     supervisor.run("migrate", [*MANAGE, "migrate", "--no-input"], env=env)
-    say("Putting the contracts on the chain")
-    supervisor.run("deploy_contracts", [*MANAGE, "deploy_contracts"], env=env)
-    supervisor.run("setup_schedules", [*MANAGE, "setup_schedules"], env=env)
-    people.prepare(supervisor, env)
+    say("Putting the contracts on the chain; making the schedule and the staff accounts")
+    steps: dict[str, Sequence[str | Path]] = {
+        "deploy_contracts": [*MANAGE, "deploy_contracts"],
+        "setup_schedules": [*MANAGE, "setup_schedules"],
+    }
+    for role, command in people.commands(supervisor.state).items():
+        steps[f"create_staff-{role}"] = [*MANAGE, *command]
+    supervisor.run_together(steps, env=env)
 
 
 def _write_stack(state: State, addresses: Servers, *, port: int) -> None:
