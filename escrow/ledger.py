@@ -124,11 +124,6 @@ def fee_account(reference: str) -> tuple[str, str]:
     return "fees", f"{PLATFORM}:{hashlib.sha256(reference.encode()).digest()[0] % FEE_SHARDS}"
 
 
-def fees() -> int:
-    """Read the platform's fee income, all its accounts together."""
-    return balance("fees", PLATFORM)
-
-
 def balance(kind: str, owner_key: str) -> int:
     """Read what an account holds, zero where there is none; `platform` means all its accounts of that kind."""
     return balances(owner_key, [kind])[kind]

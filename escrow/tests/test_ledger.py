@@ -177,7 +177,7 @@ class TestBalance:
             post(f"t:{n}", (*CUSTODY, -10), (*account, 10))
 
         assert len(accounts) > 8
-        assert ledger.fees() == ledger.balance("fees", "platform") == 10 * len(accounts)
+        assert ledger.balance("fees", "platform") == 10 * len(accounts)
 
     def test_a_reference_has_one_fee_account(self):
         assert ledger.fee_account("job:1:close") == ledger.fee_account("job:1:close")

@@ -81,5 +81,5 @@ class TestPledged:
 
         assert (client.held_units, client.bonded_units) == (job.price_units, 0)
         assert (seller.held_units, seller.bonded_units) == (0, job.bond_units)
-        jobs.abort(job.id, agent=bob, reason="I cannot do it after all.", at=noon)
+        jobs.abort(job.id, by=bob, reason="I cannot do it after all.", at=noon)
         assert wallet.of(alice.id).held_units == wallet.of(bob.id).bonded_units == 0
