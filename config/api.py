@@ -50,13 +50,13 @@ def refusal_of(error: Exception) -> DomainError | None:
         case RequestDataTooBig():
             return BodyTooLarge()
         case IntegrityError():
-            log.warning("a constraint refused what a verb let through", exc_info=error)
+            log.warning("a constraint refused what a verb let through: %s", _named(error))
             return Conflict("Something else changed this at the same time.")
         case DataError():
-            log.warning("a value passed the fields and does not fit the column", exc_info=error)
+            log.warning("a value passed the fields and does not fit its column: %s", _named(error))
             return Invalid("A value is out of bounds.")
         case OperationalError():
-            log.error("the database is not there", exc_info=error)
+            log.error("the database did not answer: %s", _named(error))
             return TryLater()
         case exceptions.ParseError():
             return Invalid(str(error.detail))
@@ -67,6 +67,15 @@ def refusal_of(error: Exception) -> DomainError | None:
             refusal.title = str(error.default_detail)
             return refusal
     return None
+
+
+def _named(error: Exception) -> str:
+    """Name what the database refused, without the values, which are somebody's."""
+    diagnosis = getattr(error.__cause__, "diag", None)
+    if diagnosis is None or diagnosis.sqlstate is None:
+        return type(error.__cause__ or error).__name__
+    named = (diagnosis.sqlstate, diagnosis.table_name, diagnosis.column_name, diagnosis.constraint_name)
+    return " ".join(part for part in named if part)
 
 
 def _field_errors(detail: Any, pointer: str = "") -> Iterator[FieldError]:

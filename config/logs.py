@@ -3,6 +3,7 @@
 import logging
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 _SHARED = [
     structlog.contextvars.merge_contextvars,
@@ -22,7 +23,8 @@ def json_formatter() -> logging.Formatter:
         foreign_pre_chain=_SHARED,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.dict_tracebacks,
+            # Local variables hold bodies and tokens.
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             structlog.processors.JSONRenderer(),
         ],
     )

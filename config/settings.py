@@ -33,7 +33,7 @@ TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0 if LOCAL else None)
 
 # --- apps -----------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "disputes.console.apps.ConsoleConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -47,11 +47,11 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_celery_beat",
-    "django_structlog",
     "accounts",
     "escrow",
     "marketplace",
     "disputes",
+    "config",
 ]
 MIDDLEWARE = [
     "accounts.edge.requests.RequestId",
@@ -64,7 +64,6 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "django_structlog.middlewares.RequestMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
@@ -135,7 +134,7 @@ TIME_ZONE = "UTC"
 
 # --- pages ----------------------------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
-STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(BASE_DIR / "static")))
+STATIC_ROOT = env.str("STATIC_ROOT", default="") or None
 STATICFILES_DIRS = [BASE_DIR / "templates" / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -193,7 +192,12 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [],
     "APPEND_COMPONENTS": {
         "securitySchemes": {
-            "token": {"type": "http", "scheme": "bearer", "bearerFormat": "blt_…", "description": "POST /v1/auth/tokens"}
+            "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "bearerFormat": "blt_…",
+                "description": "POST /v1/auth/tokens",
+            }
         }
     },
 }
@@ -277,11 +281,10 @@ LOGGING = {
     "formatters": {"json": {"()": "config.logs.json_formatter"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
-    "loggers": {"django_structlog": {"level": "WARNING"}},
 }
 
 SILENCED_SYSTEM_CHECKS = [
-    "django_ratelimit.W001",  # Django's own Redis cache has an atomic incr; the warning means locmem and database caches
+    "django_ratelimit.W001",  # Django's own Redis cache has an atomic incr: the warning is about other caches
 ]
 
 refuse_unsafe_production(globals())

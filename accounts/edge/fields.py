@@ -36,7 +36,10 @@ class Strict(serializers.Serializer):
             unknown = [name for name in data if name not in self.fields]
             if unknown:
                 raise serializers.ValidationError(
-                    {name: [serializers.ErrorDetail("There is no such field.", code="unknown_field")] for name in unknown}
+                    {
+                        name: [serializers.ErrorDetail("There is no such field.", code="unknown_field")]
+                        for name in unknown
+                    }
                 )
         return super().to_internal_value(data)
 
@@ -81,12 +84,14 @@ class Bps(Whole):
         super().__init__(min_value=0, max_value=10_000, **options)
 
 
-@extend_schema_field({"type": "string", "pattern": r"^-?(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?$", "examples": ["12.500000"]})
+@extend_schema_field(
+    {"type": "string", "pattern": r"^-?(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?$", "examples": ["12.500000"]}
+)
 class MoneyField(serializers.Field):
     """Decimal USDC as text outside, integer micro-USDC inside."""
 
     default_error_messages = {
-        "not_text": "Money is a string such as \"12.500000\", never a number.",
+        "not_text": 'Money is a string such as "12.500000", never a number.',
         "invalid_money": "Money has 1 to 6 digits after the point, no sign and no spaces.",
         "too_small": "At least {bound}.",
         "too_large": "At most {bound}.",

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
@@ -13,7 +14,7 @@ _ACCEPTED = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class RequestId:
-    """Accept a sensible `X-Request-Id`, make one otherwise, and echo it."""
+    """Accept a sensible `X-Request-Id`, make one otherwise; every line that is logged has it, and the answer."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -21,6 +22,9 @@ class RequestId:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         given = request.META.get("HTTP_X_REQUEST_ID", "")
         request.META["HTTP_X_REQUEST_ID"] = given if _ACCEPTED.fullmatch(given) else str(ids.uuid7())
+        # Bound until the next request of this thread: Django logs a refusal after the last middleware returned.
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request.META["HTTP_X_REQUEST_ID"])
         response = self.get_response(request)
         response["X-Request-Id"] = request.META["HTTP_X_REQUEST_ID"]
         return response

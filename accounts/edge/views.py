@@ -7,6 +7,7 @@ Authenticate, check the scope, read the body: then one transaction in which the 
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 from django.db import transaction
@@ -47,8 +48,9 @@ class View(APIView):
             handler = getattr(self, name) if known else self.http_method_not_allowed
             response = self._perform(handler)
         except Exception as error:
-            if getattr(error, "afterwards", None) and not self.previewed:
-                retrying(lambda: _committed(error.afterwards))  # type: ignore[attr-defined]
+            afterwards = getattr(error, "afterwards", None)
+            if afterwards and not self.previewed:
+                retrying(partial(_committed, afterwards))
             response = self.handle_exception(error)
         self.response = self.finalize_response(request, response, *args, **kwargs)
         return self.response
@@ -165,12 +167,14 @@ def _digest(file: Any) -> str:
 
 
 def _without(names: tuple[str, ...], answer: Any) -> Any:
+    """Copy an answer with null for what is shown once, as far as it is there."""
     for name in names:
-        *path, last = name.split(".")
-        answer = answer if answer is None else dict(answer)
-        inner = answer
-        for step in path:
-            inner[step] = dict(inner[step])
-            inner = inner[step]
-        inner[last] = None
+        answer = _nulled(answer, name.split("."))
     return answer
+
+
+def _nulled(answer: Any, path: list[str]) -> Any:
+    name, *rest = path
+    if not isinstance(answer, dict) or name not in answer:
+        return answer
+    return answer | {name: _nulled(answer[name], rest) if rest else None}
