@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db import transaction
 
-from accounts import ids
+from accounts import clock, ids
 from accounts.models import Agent
 from marketplace import deadlines, deliveries, jobs, lifecycle, offers, settlements, terms
 from marketplace.models import Job
@@ -53,6 +53,10 @@ class Trade:
             job = getattr(self, f"_{step}")(job)
         assert job.state == state
         return job
+
+    def now(self, state: str, **fields: Any) -> Job:
+        """Bring a job to a state by the database's own clock, as a caller over HTTP would find it."""
+        return Trade(self.client, self.seller, clock.now()).job(state, **fields)
 
     def freeze(self, job: Job, by: str = "client", at: datetime | None = None) -> Job:
         """Open a dispute as the app above does: the job locked, then taken out of its clock."""
