@@ -3,6 +3,7 @@
 import json
 import random
 import socket
+from collections.abc import Collection
 
 from config.devstack.state import State
 
@@ -15,7 +16,7 @@ def remembered(state: State, name: str) -> int:
     known = json.loads(path.read_text()) if path.exists() else {}
     port = known.get(name)
     if port is None or not is_free(port):
-        port = _free(excluding=set(known.values()))
+        port = any_free(excluding=set(known.values()))
         state.write("ports.json", json.dumps({**known, name: port}, indent=2))
     return port
 
@@ -31,7 +32,8 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
-def _free(*, excluding: set[int]) -> int:
+def any_free(*, excluding: Collection[int] = ()) -> int:
+    """Find a port that nobody listens on."""
     while True:
         port = random.randrange(FIRST, LAST)
         if port not in excluding and is_free(port):

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from config.devstack import applications, people, ports, servers
 from config.devstack.failures import StackFailed, Stopped
@@ -18,22 +19,29 @@ DEFAULT_PORT = "8000"
 MANAGE = (sys.executable, "manage.py")
 
 
+class Stack(NamedTuple):
+    """A running stack: who watches it, and where its servers answer."""
+
+    supervisor: Supervisor
+    servers: Servers
+
+
 def run() -> int:
     """Start everything, print where it is, stay until asked to stop."""
     state = State.at(os.environ.get("STATE_DIR"))
     try:
-        with started(state) as supervisor:
+        with started(state) as stack:
             _print_addresses(state)
             while True:
-                supervisor.pause(0.1)
-                supervisor.watch()
+                stack.supervisor.pause(0.1)
+                stack.supervisor.watch()
     except Stopped:
         say("Stopped. `make up` goes on from here.")
     return 0
 
 
 @contextlib.contextmanager
-def started(state: State) -> Iterator[Supervisor]:
+def started(state: State) -> Iterator[Stack]:
     """
     Run the whole stack; when this is entered `stack.json` is written and every process is at work.
 
@@ -51,7 +59,7 @@ def started(state: State) -> Iterator[Supervisor]:
         applications.start(supervisor, addresses, port=port)
         _write_stack(state, addresses, port=port)
         try:
-            yield supervisor
+            yield Stack(supervisor, addresses)
         finally:
             state.remove("stack.json")
             say("Stopping")

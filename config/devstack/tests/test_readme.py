@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from config.devstack import ports
-from config.devstack.state import PROJECT
+from config.devstack.state import PROJECT, State
 from config.devstack.tests.conftest import Start, wait_for
 
 START_SECONDS = 120
@@ -17,7 +17,7 @@ START_SECONDS = 120
 @pytest.fixture
 def running(start: Start, tmp_path: Path) -> dict[str, str]:
     """A whole stack, as `make up` starts it."""
-    port = str(ports.free())
+    port = str(ports.remembered(State.at(str(tmp_path)), "web"))
     process = start("up", STATE_DIR=str(tmp_path), PORT=port)
     stack = tmp_path / "stack.json"
     assert wait_for(lambda: stack.exists() or process.poll() is not None, seconds=START_SECONDS)
