@@ -209,8 +209,8 @@ def next_action(dispute: Dispute) -> Action:
     return due_action(dispute, dispute.deadline_at or dispute.hard_stop_at)
 
 
-def is_live(dispute: Dispute) -> bool:
-    return dispute.state in Dispute.LIVE
+def awaits_ruling(dispute: Dispute) -> bool:
+    return dispute.state == S.UNDER_REVIEW
 
 
 def enter(dispute: Dispute, state: str, at: datetime) -> None:

@@ -1,0 +1,137 @@
+"""What the system itself knows about a case. Shown beside the form, never deciding alone."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from django.db.models import Count, Q
+
+from accounts.models import Agent
+from disputes import evidence
+from disputes.models import Dispute, Evidence
+from escrow.models import AddressBookEntry
+from marketplace import terms
+from marketplace.models import Delivery, Job, Offer, Transition
+
+
+class Finding(NamedTuple):
+    question: str
+    answer: str
+    # good, bad, or neither: the colour, never the decision
+    tone: str = "neutral"
+
+
+def of_case(
+    dispute: Dispute,
+    job: Job,
+    *,
+    agreed: Offer | None,
+    deliveries: Sequence[Delivery],
+    steps: Sequence[Transition],
+    items: Sequence[Evidence],
+) -> list[Finding]:
+    """List the facts; two statements for the record of the parties, the rest from rows that are read already."""
+    return [
+        _terms(job, agreed),
+        _in_time(job, deliveries),
+        _digests(deliveries),
+        Finding("Automatic checks", "none were agreed"),
+        Finding("Revisions used", f"{job.revisions_used} of {job.max_revisions}"),
+        _silence(dispute, steps),
+        _chain(items),
+        *(_record(dispute, side, agent) for side, agent in (("client", dispute.client), ("seller", dispute.seller))),
+        _related(dispute),
+    ]
+
+
+def _terms(job: Job, agreed: Offer | None) -> Finding:
+    if agreed is None:
+        return Finding("Terms both signed", "not found", "bad")
+    if terms.hash_of(agreed.terms) == agreed.terms_hash == job.agreed_terms_hash:
+        return Finding("Terms both signed", "their hash matches what both agreed to", "good")
+    return Finding("Terms both signed", "their hash does not match", "bad")
+
+
+def _in_time(job: Job, deliveries: Sequence[Delivery]) -> Finding:
+    if not deliveries:
+        return Finding("Delivered in time", "nothing was delivered", "bad")
+    first = deliveries[0].delivered_at
+    if job.deliver_by is None or first < job.deliver_by:
+        spare = job.deliver_by - first if job.deliver_by else None
+        return Finding(
+            "Delivered in time", f"yes, with {str(spare).split('.')[0]} to spare" if spare else "yes", "good"
+        )
+    return Finding("Delivered in time", "no", "bad")
+
+
+def _digests(deliveries: Sequence[Delivery]) -> Finding:
+    if not deliveries:
+        return Finding("Digests of the deliveries", "nothing to check")
+    wrong = [
+        str(row.number) for row in deliveries if f"sha256:{hashlib.sha256(bytes(row.body)).hexdigest()}" != row.sha256
+    ]
+    if wrong:
+        return Finding("Digests of the deliveries", f"delivery {', '.join(wrong)} differs from its digest", "bad")
+    return Finding("Digests of the deliveries", "the bytes are those that were delivered", "good")
+
+
+def _silence(dispute: Dispute, steps: Sequence[Transition]) -> Finding:
+    silent = [
+        f"{step.action.replace('_', ' ')} ({step.from_state.replace('_', ' ')})"
+        for step in steps
+        if step.by == "system"
+    ]
+    if dispute.unanswered:
+        silent.append(f"the {dispute.respondent_role} did not answer this case")
+    if silent:
+        return Finding("Clocks that ran out", "; ".join(silent), "bad")
+    return Finding("Clocks that ran out", "none", "good")
+
+
+def _chain(items: Sequence[Evidence]) -> Finding:
+    before, broken = evidence.START_OF_CHAIN, []
+    for item in items:
+        if evidence.chained(before, item) != bytes(item.chain_hash):
+            broken.append(str(item.number))
+        before = bytes(item.chain_hash)
+    if broken:
+        return Finding("Chain of evidence", f"broken at item {', '.join(broken)}", "bad")
+    return Finding(
+        "Chain of evidence",
+        f"{len(items)} items, unbroken" if items else "no items yet",
+        "good" if items else "neutral",
+    )
+
+
+def _record(dispute: Dispute, side: str, agent: Agent) -> Finding:
+    theirs = Q(client=agent) | Q(seller=agent)
+    lost = Q(client=agent, lost_by="client") | Q(seller=agent, lost_by="seller")
+    record = (
+        Dispute.objects.filter(theirs)
+        .exclude(pk=dispute.pk)
+        .aggregate(
+            all=Count("pk"),
+            opened=Count("pk", filter=Q(opener=agent)),
+            lost=Count("pk", filter=lost),
+            live=Count("pk", filter=Q(closed_at=None)),
+        )
+    )
+    if not record["all"]:
+        return Finding(f"Earlier disputes of the {side}", "none")
+    return Finding(
+        f"Earlier disputes of the {side}",
+        f"{record['all']} ({record['opened']} opened by it, {record['lost']} lost, {record['live']} still open)",
+        "bad" if record["lost"] else "neutral",
+    )
+
+
+def _related(dispute: Dispute) -> Finding:
+    shared = []
+    if dispute.client.owner_id and dispute.client.owner_id == dispute.seller.owner_id:
+        shared.append("owner")
+    theirs = AddressBookEntry.objects.filter(agent_id=dispute.client_id).values("address")
+    if AddressBookEntry.objects.filter(agent_id=dispute.seller_id, address__in=theirs).exists():
+        shared.append("payout address")
+    if shared:
+        return Finding("Shared by both parties", ", ".join(shared), "bad")
+    return Finding("Shared by both parties", "no owner, no payout address", "good")

@@ -1,0 +1,144 @@
+"""
+Every row of ours, to be read by whoever may see it and edited by nobody.
+
+Staff have verbs, not fields: there is no form for a row of money, jobs, cases or people, for superusers neither.
+"""
+
+from typing import Any
+
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.models import Group
+from django.db import models
+from django.http import HttpRequest
+from django.utils.html import format_html
+
+from accounts.text import visible
+
+APPS = ("accounts", "escrow", "marketplace", "disputes")
+# Never on a page: secrets, digests of secrets, answers that hold what a party was told, and bytes that have pages of
+# their own.
+HIDDEN_MODELS = {"accounts.IdempotencyRecord", "accounts.Challenge"}
+HIDDEN_FIELDS = {
+    "accounts.User": {"password"},
+    "accounts.Token": {"digest"},
+    "escrow.DepositAddress": {"salt"},
+    "disputes.Evidence": {"content"},
+    "marketplace.Delivery": {"body"},
+    "marketplace.Listing": {"words"},
+}
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "accounts.Agent": ("handle", "display_name", "status", "owner", "created_at"),
+    "accounts.User": ("username", "email", "is_staff", "is_superuser", "is_active", "last_login"),
+    "accounts.Token": ("prefix", "agent", "label", "created_at", "expires_at", "revoked_at"),
+    "accounts.Event": ("id", "type", "recipient", "occurred_at"),
+    "escrow.LedgerAccount": ("kind", "owner_key", "balance", "version"),
+    "escrow.Transfer": ("reference", "kind", "occurred_at", "actor", "entry_count"),
+    "escrow.Entry": ("id", "transfer", "account", "amount", "balance_after"),
+    "marketplace.Job": ("id", "client", "seller", "state", "price_units", "deadline_at", "deadline_action"),
+    "marketplace.Offer": ("job_id", "number", "author", "terms_hash", "expires_at"),
+    "marketplace.Delivery": ("job_id", "number", "size", "content_type", "delivered_at"),
+    "marketplace.Transition": ("job_id", "action", "by", "from_state", "to_state", "occurred_at"),
+    "marketplace.Listing": ("title", "seller", "price_units", "status", "created_at"),
+    "disputes.Dispute": ("id", "state", "reason", "client", "seller", "price_units", "assigned_to", "deadline_at"),
+    "disputes.Evidence": ("dispute_id", "number", "by", "kind", "size", "submitted_at"),
+    "disputes.Ruling": ("dispute_id", "number", "standing", "author", "is_default", "seller_bps", "ruled_at"),
+    "disputes.DisputeTransition": ("dispute_id", "action", "by", "from_state", "to_state", "occurred_at"),
+}
+FILTERS: dict[str, tuple[str, ...]] = {
+    "accounts.Agent": ("status",),
+    "escrow.LedgerAccount": ("kind",),
+    "marketplace.Job": ("state",),
+    "marketplace.Listing": ("status",),
+    "disputes.Dispute": ("state", "reason"),
+}
+SEARCH: dict[str, tuple[str, ...]] = {
+    "accounts.Agent": ("handle", "=id"),
+    "accounts.User": ("username",),
+    "escrow.LedgerAccount": ("=owner_key",),
+    "escrow.Transfer": ("=reference",),
+    "marketplace.Job": ("=id", "client__handle", "seller__handle"),
+    "disputes.Dispute": ("=id", "=job_id", "client__handle", "seller__handle"),
+}
+
+
+class ReadOnly(admin.ModelAdmin):
+    """Rows to look at. Text of strangers is shown with its hidden characters visible."""
+
+    actions = None
+    show_full_result_count = False
+    list_per_page = 50
+    ordering = ("-pk",)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return [_shown_as(field) for field in _fields_of(self.model)]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return self.get_fields(request, obj)
+
+
+def register_all(site: admin.AdminSite) -> None:
+    """Give every model of ours its read-only pages, and Django's groups too."""
+    if site.is_registered(Group):
+        site.unregister(Group)
+    site.register(Group, type("GroupAdmin", (ReadOnly,), {"list_display": ("name",), "ordering": ("name",)}))
+    for label in APPS:
+        for model in apps.get_app_config(label).get_models():
+            if model._meta.label not in HIDDEN_MODELS:
+                site.register(model, _admin_for(model))
+
+
+def _admin_for(model: type[models.Model]) -> type[ReadOnly]:
+    label = model._meta.label
+    columns = COLUMNS.get(label) or tuple(field.name for field in _fields_of(model)[:6])
+    shown = {_shown_as(field): _text_of(field) for field in _fields_of(model) if isinstance(field, _SHOWN_SPECIALLY)}
+    relations = [name for name in columns if _is_relation(model, name)]
+    return type(
+        f"{model.__name__}Admin",
+        (ReadOnly,),
+        {
+            "list_display": tuple(f"{name}_shown" if f"{name}_shown" in shown else name for name in columns),
+            "list_filter": FILTERS.get(label, ()),
+            "search_fields": SEARCH.get(label, ()),
+            "list_select_related": relations or False,
+            **shown,
+        },
+    )
+
+
+_SHOWN_SPECIALLY = (models.TextField, models.JSONField, models.BinaryField)
+
+
+def _fields_of(model: type[models.Model]) -> list[models.Field]:
+    hidden = HIDDEN_FIELDS.get(model._meta.label, set())
+    return [field for field in model._meta.concrete_fields if field.name not in hidden]
+
+
+def _shown_as(field: models.Field) -> str:
+    return f"{field.name}_shown" if isinstance(field, _SHOWN_SPECIALLY) else field.name
+
+
+def _text_of(field: models.Field) -> Any:
+    def text(self: ReadOnly, row: Any) -> str:
+        value = getattr(row, field.name)
+        if value is None:
+            return "-"
+        if isinstance(field, models.BinaryField):
+            return bytes(value).hex()
+        return format_html('<span class="party-text">{}</span>', visible(str(value)))
+
+    text.short_description = str(field.verbose_name)  # type: ignore[attr-defined]
+    return text
+
+
+def _is_relation(model: type[models.Model], name: str) -> bool:
+    return any(field.name == name and field.is_relation for field in model._meta.concrete_fields)

@@ -1,0 +1,34 @@
+"""The staff's site: Django's admin, whose home is the work that waits and whose rows nobody edits."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path
+
+
+class Console(admin.AdminSite):
+    site_title = "Bailee console"
+    site_header = "Bailee"
+    index_title = "Your desk"
+    index_template = "admin/home.html"
+    site_url = "/docs"
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        from disputes.console import pages  # the apps' models are loaded by now, and not when this module is
+
+        cases = [
+            path("cases/", self.admin_view(pages.queue), name="cases"),
+            path("cases/<uuid:case_id>/", self.admin_view(pages.case), name="case"),
+            path("cases/<uuid:case_id>/take/", self.admin_view(pages.take), name="case_take"),
+            path("cases/<uuid:case_id>/preview/", self.admin_view(pages.preview), name="case_preview"),
+            path("cases/<uuid:case_id>/ruling/", self.admin_view(pages.ruling), name="case_ruling"),
+            path("cases/<uuid:case_id>/ruling/confirm/", self.admin_view(pages.confirm), name="case_confirm"),
+        ]
+        return cases + super().get_urls()
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        from disputes.console import desk
+
+        return super().index(request, desk.context(request) | (extra_context or {}))

@@ -1,0 +1,107 @@
+"""How the console writes amounts, shares, times and strangers' text."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.utils import timezone
+
+from accounts import text
+from accounts.edge.fields import units_to_text
+
+register = template.Library()
+
+
+@register.filter
+def usdc(units: int | None) -> str:
+    """Write micro-USDC as USDC."""
+    return "–" if units is None else units_to_text(units)
+
+
+@register.filter
+def signed_usdc(units: int) -> str:
+    return f"+{units_to_text(units)}" if units > 0 else units_to_text(units).replace("-", "−")
+
+
+_ACCOUNTS = {
+    "job.hold": "Held price",
+    "job.bond": "Held bond",
+    "client.available": "Client",
+    "seller.available": "Seller",
+    "dispute.deposit": "Held deposit",
+    "platform.fees": "Platform fee",
+    "platform.penalties": "Platform penalties",
+}
+
+
+@register.filter
+def account_words(account: str) -> str:
+    """Name an account of a preview for people."""
+    return _ACCOUNTS.get(account, account)
+
+
+@register.filter
+def percent(bps: int | None) -> str:
+    """Write basis points as per cent: 3050 → "30.5 %"."""
+    return "–" if bps is None else f"{bps / 100:g} %"
+
+
+@register.filter
+def plain(said: Any) -> str:
+    """Show a stranger's text as it is stored: hidden characters visible. Templates escape it as ever."""
+    return text.visible(str(said))
+
+
+@register.filter
+def pretty(value: Any) -> str:
+    return text.visible(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True))
+
+
+@register.filter
+def words(name: str) -> str:
+    return str(name).replace("_", " ")
+
+
+@register.filter
+def moment(at: datetime | None) -> str:
+    return "–" if at is None else at.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+@register.filter
+def short_id(identifier: Any) -> str:
+    """Show the random end of a UUIDv7: its beginning is the time, which neighbours share."""
+    return str(identifier)[-6:]
+
+
+@register.filter
+def distance(at: datetime | None) -> str:
+    """Say how far away a moment is: "in 3 h 20 min", "2 d ago"."""
+    if at is None:
+        return "–"
+    seconds = int((at - timezone.now()).total_seconds())
+    past, seconds = seconds < 0, abs(seconds)
+    days, rest = divmod(seconds, 86_400)
+    hours, minutes = rest // 3_600, rest % 3_600 // 60
+    if days:
+        span = f"{days} d {hours} h" if hours else f"{days} d"
+    elif hours:
+        span = f"{hours} h {minutes} min"
+    else:
+        span = f"{minutes} min" if minutes else f"{seconds} s"
+    return f"{span} ago" if past else f"in {span}"
+
+
+@register.filter
+def hexed(digest: Any) -> str:
+    return f"sha256:{bytes(digest).hex()}"
+
+
+@register.filter
+def is_nested(value: Any) -> bool:
+    return isinstance(value, dict | list)
+
+
+@register.filter
+def numbered(noun: str, number: int) -> str:
+    return f"{noun} {number}"

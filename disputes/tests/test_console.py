@@ -1,0 +1,467 @@
+"""The console: who sees what, the ruling by plain HTTP, strangers' text, and how many statements a page costs."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.contrib import admin
+from django.test import Client
+from django.urls import reverse
+
+from accounts import clock, staff
+from accounts.models import User
+from disputes import deadlines, evidence
+from disputes.models import Dispute, Ruling
+from disputes.tests.conftest import DAY, HOUR, REASONS
+from marketplace.models import Job
+
+pytestmark = pytest.mark.django_db
+FORM = {
+    "seller_bps": "3000",
+    "bond": "seller",
+    "deposit": "back",
+    "reason_codes": ["not_as_agreed", "scope_changed"],
+    "reasons": REASONS,
+    "private_notes": "Both were polite.",
+}
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """The moment of the database; the fixtures' noon is set to four days before it."""
+    return clock.now()
+
+
+@pytest.fixture
+def noon(now):
+    return now - timedelta(days=3)
+
+
+@pytest.fixture
+def page(moderator) -> Client:
+    client = Client()
+    client.force_login(moderator)
+    return client
+
+
+def signed_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+class TestSigningIn:
+    def test_is_by_password(self, make_moderator):
+        make_moderator("pat")
+        client = Client(enforce_csrf_checks=True)
+
+        login = client.get("/admin/login/")
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', login.content.decode())[1]
+        answer = client.post(
+            "/admin/login/",
+            {"username": "pat", "password": "a long password", "csrfmiddlewaretoken": token, "next": "/admin/cases/"},
+        )
+
+        assert (answer.status_code, answer["Location"]) == (302, "/admin/cases/")
+        assert client.get("/admin/").status_code == 200
+
+    def test_is_asked_of_strangers(self, case_at):
+        case = case_at("under_review")
+
+        for name in ("case", "case_preview"):
+            assert Client().get(reverse(f"admin:{name}", args=[case.pk])).status_code == 302
+        assert Client().post(reverse("admin:case_confirm", args=[case.pk]), FORM).status_code == 302
+        assert not Ruling.objects.exists()
+
+    def test_is_not_enough_without_a_group(self, case_at):
+        case = case_at("under_review")
+        nobody = signed_in(User.objects.create_user("nora", is_staff=True))
+
+        assert nobody.get("/admin/cases/").status_code == 403
+        assert nobody.get(reverse("admin:case", args=[case.pk])).status_code == 403
+        assert nobody.post(reverse("admin:case_confirm", args=[case.pk]), FORM).status_code == 403
+
+
+class TestPages:
+    def test_have_no_inline_script_or_style_and_a_policy_that_forbids_it(self, page, case_at):
+        case = case_at("under_review")
+
+        for path in ("/admin/", "/admin/cases/", reverse("admin:case", args=[case.pk]), "/admin/disputes/dispute/"):
+            answer = page.get(path)
+            text = answer.content.decode()
+            assert answer.status_code == 200
+            assert "script-src 'self'" in answer["Content-Security-Policy"]
+            assert "unsafe" not in answer["Content-Security-Policy"]
+            assert not re.search(r"<script(?![^>]*\bsrc=)", text)
+            assert not re.search(r"<style|\sstyle=|\son[a-z]+=", text)
+
+    def test_show_the_case_to_an_auditor_without_a_form(self, case_at):
+        staff.prepare_groups()
+        auditor = signed_in(staff.prepare_account("aud", groups=["Auditors"]))
+        case = case_at("under_review")
+
+        text = auditor.get(reverse("admin:case", args=[case.pk])).content.decode()
+
+        assert "ruling is for moderators" in text
+        assert "ruling-form" not in text
+
+    @pytest.mark.parametrize(
+        "state", ["awaiting_answer", "evidence", "unanswered", "under_review", "ruled", "final", "settled", "withdrawn"]
+    )
+    def test_show_a_case_in_every_state(self, page, case_at, state):
+        case = case_at(state)
+
+        assert page.get(reverse("admin:case", args=[case.pk])).status_code == 200
+        assert page.get("/admin/cases/?state=live").status_code == 200
+
+    def test_show_an_unknown_case_as_none(self, page):
+        assert page.get("/admin/cases/0190d6d0-0000-7000-8000-000000000000/").status_code == 404
+
+    def test_filter_the_queue(self, page, case_at, job_at, moderator):
+        from disputes import arbitration
+
+        case = case_at("under_review")
+        other = case_at("under_review", job=job_at(price=5_000_000))
+        arbitration.take(case.pk, moderator=moderator)
+
+        def found(query: str) -> set[str]:
+            text = page.get(f"/admin/cases/?{query}").content.decode()
+            return {str(one.pk) for one in (case, other) if str(one.pk) in text}
+
+        assert found("") == {str(case.pk), str(other.pk)}
+        assert found("assigned=me") == {str(case.pk)}
+        assert found("assigned=nobody") == {str(other.pk)}
+        assert found("amount=small") == {str(other.pk)}
+        assert found("state=final") == set()
+        assert found("reason=fraud") == set()
+        assert found("after=rubbish") == {str(case.pk), str(other.pk)}
+
+    def test_page_through_the_queue(self, page, case_at, monkeypatch):
+        from disputes.console import queue
+
+        monkeypatch.setattr(queue, "PAGE", 2)
+        cases = {str(case_at("under_review").pk) for _ in range(3)}
+
+        first = page.get("/admin/cases/").content.decode()
+        more = re.search(r'class="button" href="(\?[^"]+)"', first)[1].replace("&amp;", "&")
+        second = page.get(f"/admin/cases/{more}").content.decode()
+
+        shown = [set(re.findall(r"/admin/cases/([0-9a-f-]{36})/", text)) for text in (first, second)]
+        assert [len(ids) for ids in shown] == [2, 1]
+        assert shown[0] | shown[1] == cases
+
+
+class TestRulingByPlainHttp:
+    def test_goes_by_a_form_and_a_page_that_asks_again(self, page, case_at, bob, balance_of):
+        case = case_at("under_review")
+        form = FORM | {"revision": case.revision}
+
+        asked = page.post(reverse("admin:case_ruling", args=[case.pk]), form)
+        text = asked.content.decode()
+        assert asked.status_code == 200
+        assert "Confirm the ruling" in text
+        assert "+14.850000" in text
+        assert not Ruling.objects.exists()
+        hidden = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', text)
+        names = {name for name, _ in hidden}
+        assert names >= {"revision", "seller_bps", "bond", "deposit", "reason_codes", "reasons", "private_notes"}
+
+        done = page.post(reverse("admin:case_confirm", args=[case.pk]), form)
+
+        assert (done.status_code, done["Location"]) == (302, f"/admin/cases/{case.pk}/")
+        ruling = Ruling.objects.get()
+        assert (ruling.seller_bps, ruling.author.username) == (3_000, "mona")
+        assert ruling.reason_codes == ["not_as_agreed", "scope_changed"]
+        assert ruling.private_notes == "Both were polite."
+        assert Dispute.objects.get().state == "ruled"
+
+    def test_twice_is_once(self, page, case_at):
+        case = case_at("under_review")
+        form = FORM | {"revision": case.revision}
+        page.post(reverse("admin:case_confirm", args=[case.pk]), form)
+
+        again = page.post(reverse("admin:case_confirm", args=[case.pk]), form, follow=True)
+
+        assert "already made" in again.content.decode()
+        assert Ruling.objects.count() == 1
+
+    def test_a_colleague_who_comes_second_is_told(self, page, case_at, make_moderator):
+        case = case_at("under_review")
+        form = FORM | {"revision": case.revision}
+        page.post(reverse("admin:case_confirm", args=[case.pk]), form)
+
+        late = signed_in(make_moderator("max")).post(reverse("admin:case_confirm", args=[case.pk]), form)
+
+        assert "Nobody can rule in a case that is ruled" in late.content.decode()
+        assert Ruling.objects.count() == 1
+
+    @pytest.mark.parametrize(
+        ("changed", "said"),
+        [
+            ({"seller_bps": "10001"}, "less than or equal to 10000"),
+            ({"seller_bps": "-1"}, "greater than or equal to 0"),
+            ({"seller_bps": "x"}, "Enter a whole number"),
+            ({"reasons": "Too few words here."}, "at least 200 characters"),
+            ({"reasons": " " * 300}, "This field is required"),
+            ({"reason_codes": []}, "This field is required"),
+            ({"reason_codes": ["mood"]}, "Select a valid choice"),
+            ({"bond": "us"}, "Select a valid choice"),
+            ({"deposit": "gone"}, "Select a valid choice"),
+            ({"reason_codes": ["fraud"]}, "fraud needs a second person"),
+        ],
+    )
+    def test_bad_input_comes_back_with_what_is_wrong_and_changes_nothing(self, page, case_at, changed, said):
+        case = case_at("under_review")
+        form = FORM | {"revision": case.revision} | changed
+
+        for name in ("case_ruling", "case_confirm"):
+            answer = page.post(reverse(f"admin:{name}", args=[case.pk]), form)
+            assert answer.status_code == 200
+            assert said in answer.content.decode()
+
+        assert not Ruling.objects.exists()
+        assert Dispute.objects.get().state == "under_review"
+
+    def test_a_page_read_before_the_case_moved_on_is_refused(self, page, case_at, moderator):
+        from disputes import arbitration
+
+        case = case_at("under_review")
+        form = FORM | {"revision": case.revision}
+        arbitration.take(case.pk, moderator=moderator)
+
+        answer = page.post(reverse("admin:case_confirm", args=[case.pk]), form)
+
+        assert "Read the case again" in answer.content.decode()
+        assert not Ruling.objects.exists()
+
+    def test_change_brings_the_form_back_filled_in(self, page, case_at):
+        case = case_at("under_review")
+
+        answer = page.post(
+            reverse("admin:case_ruling", args=[case.pk]), FORM | {"revision": case.revision, "change": "1"}
+        )
+
+        assert 'value="3000"' in answer.content.decode()
+        assert REASONS[:60] in answer.content.decode()
+
+    def test_a_case_with_a_conflict_has_no_form(self, page, case_at, moderator, alice):
+        case = case_at("under_review")
+        type(alice).objects.filter(pk=alice.pk).update(owner=moderator)
+
+        text = page.get(reverse("admin:case", args=[case.pk])).content.decode()
+        refused = page.post(reverse("admin:case_confirm", args=[case.pk]), FORM | {"revision": case.revision})
+
+        assert "You own one of the agents" in text
+        assert "ruling-form" not in text
+        assert "You own one of the agents" in refused.content.decode()
+        assert not Ruling.objects.exists()
+
+    def test_needs_the_token_of_the_page(self, moderator, case_at):
+        case = case_at("under_review")
+        client = Client(enforce_csrf_checks=True)
+        client.force_login(moderator)
+
+        answer = client.post(reverse("admin:case_confirm", args=[case.pk]), FORM | {"revision": case.revision})
+
+        assert answer.status_code == 403
+        assert not Ruling.objects.exists()
+
+    def test_is_never_done_by_get(self, page, case_at):
+        case = case_at("under_review")
+
+        for name in ("case_ruling", "case_confirm", "case_take"):
+            assert page.get(reverse(f"admin:{name}", args=[case.pk]), FORM).status_code == 405
+
+
+class TestPreview:
+    def test_equals_what_is_posted_entry_by_entry(self, page, case_at, job_at):
+        from escrow.models import Transfer
+        from marketplace import effects
+
+        case_at()
+        case = case_at("under_review", job=job_at(price=33_333_333, seller_bond=7_777_777))
+        shown = page.get(
+            reverse("admin:case_preview", args=[case.pk]),
+            {"seller_bps": 3_333, "bond": "seller", "deposit": "other_side"},
+        ).json()["entries"]
+        page.post(
+            reverse("admin:case_confirm", args=[case.pk]),
+            FORM | {"revision": case.revision, "seller_bps": "3333", "deposit": "other_side"},
+        )
+        Dispute.objects.filter(pk=case.pk).update(deadline_at=clock.now())
+        deadlines.enforce(case.pk, at=clock.now() + 3 * DAY)
+
+        from disputes.templatetags import console
+        from escrow.ledger import Move
+
+        transfer = Transfer.objects.get(reference=f"job:{case.job_id}:close")
+        posted = [
+            Move(entry.account.kind, entry.account.owner_key, entry.amount)
+            for entry in transfer.entries.select_related("account").order_by("id")
+        ]
+        named = [
+            {"name": console.account_words(effect.account), "amount": console.signed_usdc(effect.amount_units)}
+            for effect in effects.named(Job.objects.get(pk=case.job_id), posted)
+        ]
+        assert sorted(map(str, named)) == sorted(map(str, shown))
+        assert len(shown) == 6
+
+    @pytest.mark.parametrize("bps", ["", "x", "-1", "10001", "1e3"])
+    def test_refuses_what_is_no_share(self, page, case_at, bps):
+        case = case_at("under_review")
+
+        answer = page.get(
+            reverse("admin:case_preview", args=[case.pk]), {"seller_bps": bps, "bond": "seller", "deposit": "back"}
+        )
+
+        assert answer.status_code == 400
+
+    def test_says_when_a_second_person_is_needed(self, page, case_at, job_at):
+        case = case_at("under_review", job=job_at(price=100_000_000))
+
+        said = page.get(
+            reverse("admin:case_preview", args=[case.pk]), {"seller_bps": 1, "bond": "seller", "deposit": "back"}
+        ).json()
+
+        assert "second person" in said["refusal"]
+
+
+PROBES = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "</pre></textarea><svg onload=alert(1)>",
+    "\"'><a href=javascript:alert(1)>click</a>",
+    "{{ 7|add:7 }} {% csrf_token %}",
+    "user‮gnp.exe​",
+]
+
+
+class TestStrangersText:
+    def test_is_shown_as_text_wherever_it_can_come_from(self, page, job_at, alice, bob, noon, moderator):
+        from disputes import cases
+        from marketplace import deliveries, jobs, offers, terms
+
+        poison = "\n".join(PROBES)
+        agreed = terms.read(
+            {
+                "price": 5_000_000,
+                "title": PROBES[1],
+                "requirements": {PROBES[0]: [poison]},
+                "delivery_seconds": 86_400,
+            }
+        )
+        first = terms.read({"price": 4_000_000, "title": PROBES[2], "delivery_seconds": 86_400})
+        job = offers.propose(alice, bob, terms=first, message=poison, at=noon)
+        offers.counter(job.id, by=bob, terms=agreed, message=poison, at=noon)
+        offers.agree(job.id, by=alice, terms_hash=agreed.hash, at=noon)
+        jobs.fund(job.id, client=alice, at=noon)
+        content = deliveries.from_json({PROBES[3]: poison})
+        deliveries.deliver(job.id, seller=bob, content=content, note=poison, at=noon)
+        deliveries.request_revision(job.id, client=alice, reason=poison, at=noon)
+        said = {"reason": "other", "statement": poison.ljust(120, "."), "requested_seller_bps": 0}
+        case = cases.open(job.id, opener=alice, at=noon, **said)
+        cases.answer(case.id, by=bob, statement=poison.ljust(120, "."), requested_seller_bps=1, at=noon)
+        evidence.submit(case.id, by=alice, item=evidence.from_text(poison), at=noon)
+        evidence.submit(case.id, by=bob, item=evidence.from_json({PROBES[0]: poison}), at=noon)
+        deadlines.enforce(case.id, at=noon + 2 * DAY)
+        root = signed_in(User.objects.create_superuser("root"))
+        paths = [f"/admin/cases/{case.pk}/", "/admin/cases/", "/admin/"]
+        for model, row in (
+            ("disputes/dispute", case),
+            ("disputes/evidence", case.evidence.first()),
+            ("marketplace/offer", job.offers.first()),
+            ("marketplace/delivery", job.deliveries.first()),
+            ("marketplace/transition", job.transitions.last()),
+        ):
+            paths += [f"/admin/{model}/", f"/admin/{model}/{row.pk}/change/"]
+
+        for path in paths:
+            answer = root.get(path)
+            text = answer.content.decode()
+            assert answer.status_code == 200, path
+            for live in ("<script>alert", "<img src=x", "<svg onload", "<a href=javascript", "\u202e", "\u200b"):
+                assert live not in text, (path, live)
+        shown = root.get(f"/admin/cases/{case.pk}/").content.decode()
+        assert "user\\u{202E}gnp.exe\\u{200B}" in shown
+        assert "{{ 7|add:7 }}" in shown
+        assert "submitted by a party, unverified" in shown
+
+
+class TestHowMuchAPageCosts:
+    def test_the_queue_at_most_20_statements(self, page, case_at, django_assert_max_num_queries):
+        for _ in range(6):
+            case_at("under_review")
+
+        with django_assert_max_num_queries(20):
+            page.get("/admin/cases/")
+        with django_assert_max_num_queries(20):
+            page.get("/admin/")
+
+    def test_a_case_at_most_40_however_long_its_time_line(
+        self, page, case_at, alice, bob, noon, django_assert_max_num_queries
+    ):
+        from disputes.models import DisputeTransition
+
+        case = case_at("evidence")
+        for number in range(6):
+            item = evidence.from_text(f"item {number}")
+            evidence.submit(case.id, by=alice if number % 2 else bob, item=item, at=noon + 2 * HOUR)
+        deadlines.enforce(case.id, at=noon + 3 * DAY - HOUR)
+        DisputeTransition.objects.bulk_create(
+            DisputeTransition(
+                dispute=case, revision=1_000 + number, action="submit_evidence", by="client", to_state="evidence",
+                occurred_at=noon,
+            )
+            for number in range(200)
+        )  # fmt: skip
+
+        with django_assert_max_num_queries(40):
+            assert page.get(reverse("admin:case", args=[case.pk])).status_code == 200
+
+
+class TestRowsAreReadOnly:
+    """No request that the admin accepts edits a row, a superuser's neither."""
+
+    def test_for_every_model(self, case_at):
+        from django_celery_beat.models import PeriodicTask
+
+        case_at("final")
+        root = signed_in(User.objects.create_superuser("root"))
+        checked = 0
+        for model, options in admin.site._registry.items():
+            if model._meta.app_label == PeriodicTask._meta.app_label:
+                continue  # the beat schedule is edited here, by operators
+            label = f"{model._meta.app_label}_{model._meta.model_name}"
+            request = type("Request", (), {"user": User.objects.get(username="root"), "GET": {}})()
+            assert not options.has_add_permission(request)
+            assert not options.has_change_permission(request)
+            assert not options.has_delete_permission(request)
+            row = model._default_manager.first()
+            before = model._default_manager.values().first()
+            assert root.get(reverse(f"admin:{label}_changelist")).status_code == 200, label
+            assert root.get(reverse(f"admin:{label}_add")).status_code == 403, label
+            assert root.post(reverse(f"admin:{label}_add"), {"state": "final"}).status_code == 403, label
+            action = {"action": "delete_selected", "_selected_action": [str(row.pk)] if row else ["1"], "post": "yes"}
+            assert root.post(reverse(f"admin:{label}_changelist"), action).status_code in (200, 302, 403), label
+            if row is not None:
+                for name in ("change", "delete"):
+                    url = reverse(f"admin:{label}_{name}", args=[row.pk])
+                    posted = root.post(url, dict.fromkeys(before, "1") | {"post": "yes"})
+                    assert posted.status_code == 403, (label, name)
+                assert root.get(reverse(f"admin:{label}_change", args=[row.pk])).status_code == 200, label
+            assert model._default_manager.filter(pk=row.pk).values().first() == before if row else True, label
+            checked += 1
+        assert checked >= 20
+
+    def test_and_no_secret_is_on_their_pages(self, client_for, alice):
+        from accounts.models import Token
+
+        client_for(alice)
+        root = signed_in(User.objects.create_superuser("root", password="a long password"))
+        token, user = Token.objects.get(), User.objects.get(username="root")
+
+        shown = root.get(f"/admin/accounts/token/{token.pk}/change/").content.decode()
+        shown += root.get(f"/admin/accounts/user/{user.pk}/change/").content.decode()
+
+        assert bytes(token.digest).hex() not in shown
+        assert user.password not in shown
