@@ -49,7 +49,7 @@ def change(listing_id: UUID, *, seller: Agent, at: datetime | None = None, **fie
     if listing.status == Listing.Status.ARCHIVED:
         raise ListingArchived
     if fields.get("status") == Listing.Status.ACTIVE or "price_units" in fields:
-        limits.require(seller, value_units=fields.get("price_units", listing.price_units))
+        limits.require(listing.seller, value_units=fields.get("price_units", listing.price_units))
     for name, value in _checked(fields).items():
         setattr(listing, name, value)
     listing.updated_at = at or clock.now()
