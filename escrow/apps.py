@@ -7,3 +7,6 @@ class EscrowConfig(AppConfig):
     name = "escrow"
     verbose_name = "Escrow"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from escrow import reconciliation  # noqa: F401  registers the invariants of deposits and withdrawals

@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 
+from accounts.errors import TryLater
 from escrow.chain import addresses, rpc
+
+
+class NoChain(TryLater):
+    """Neither the settings nor STATE_DIR/chain.json say which contracts to use."""
+
+    title = "No chain is set up yet"
 
 
 class Network(NamedTuple):
@@ -28,7 +34,7 @@ def current() -> Network:
     """
     The network this installation works with.
 
-    :raises ImproperlyConfigured: if neither the settings nor STATE_DIR/chain.json name it
+    :raises NoChain: if neither the settings nor STATE_DIR/chain.json name it
     """
     if settings.CHAIN_ID and settings.USDC_ADDRESS and settings.DEPOSIT_FACTORY_ADDRESS:
         return Network(
@@ -48,9 +54,7 @@ def _recorded() -> dict[str, Any]:
     try:
         changed = path.stat().st_mtime_ns
     except FileNotFoundError:
-        raise ImproperlyConfigured(
-            "no chain: set CHAIN_ID, USDC_ADDRESS and DEPOSIT_FACTORY_ADDRESS, or run `manage.py deploy_contracts`"
-        ) from None
+        raise NoChain("The platform's contracts are not deployed yet (`manage.py deploy_contracts`).") from None
     return _read(path, changed)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from escrow.tests.chain import Chains, LocalChain
+from escrow.tests.chain import UNITS, Chains, LocalChain
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +60,32 @@ def pay_in(chain: LocalChain, treasury_rows: None) -> Any:
         return rpc.raw(receipt["transactionHash"])
 
     return pay_in
+
+
+@pytest.fixture
+def rich(chain: LocalChain, alice: Any, pay_in: Any) -> Any:
+    """Alice with 100 USDC of final deposits that were swept into the treasury."""
+    from escrow import deposits, scans, sweeps
+    from escrow.tests.treasury import run
+
+    pay_in(alice, 100 * UNITS)
+    chain.finalize()
+    scans.scan()
+    deposits.credit_due()
+    sweeps.sweep_due()
+    run(chain, 1)
+    assert chain.balance(chain.treasury) == 100 * UNITS
+    return alice
+
+
+@pytest.fixture
+def ask(rich: Any) -> Any:
+    """Ask for a payout of Alice's; answers the withdrawal."""
+
+    from escrow import withdrawals
+    from escrow.tests.treasury import entry_for
+
+    def ask(units: int = 40 * UNITS, address: bytes | None = None) -> Any:
+        return withdrawals.request(rich, amount_units=units, entry_id=entry_for(rich, address).pk)
+
+    return ask

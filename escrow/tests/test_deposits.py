@@ -3,7 +3,6 @@
 import secrets
 
 import pytest
-from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, connection, transaction
 
 from accounts import ids
@@ -44,7 +43,7 @@ class TestAddress:
     def test_without_a_chain_it_says_what_is_missing(self, chain, alice, settings, tmp_path):
         settings.STATE_DIR = tmp_path
 
-        with pytest.raises(ImproperlyConfigured, match="deploy_contracts"):
+        with pytest.raises(network.NoChain, match="deploy_contracts"):
             deposit_addresses.of(alice)
 
 

@@ -7,7 +7,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from eth_hash.auto import keccak
 
-from accounts import clock, ids
+from accounts import clock
 from accounts.models import Event
 from escrow import (
     address_book,
@@ -22,7 +22,6 @@ from escrow import (
 )
 from escrow.chain import local, rpc, usdc
 from escrow.models import (
-    AddressBookEntry,
     Authorization,
     Deposit,
     RelayAttempt,
@@ -31,65 +30,15 @@ from escrow.models import (
     Withdrawal,
 )
 from escrow.tests.chain import FINAL, UNITS
+from escrow.tests.treasury import run, treasury_tick
 
 State = Withdrawal.State
 FEE = 500_000
 
 
-def entry_for(agent, address: bytes | None = None) -> AddressBookEntry:
-    """A usable entry of an agent's address book."""
-    long_ago = clock.now() - timedelta(days=2)
-    return AddressBookEntry.objects.create(
-        id=ids.uuid7(),
-        agent=agent,
-        address=address or secrets.token_bytes(20),
-        created_at=long_ago,
-        usable_at=long_ago + timedelta(days=1),
-    )
-
-
 def told(agent) -> list[str]:
     found = Event.objects.filter(recipient_id=agent.id, type__startswith="withdrawal").order_by("id")
     return list(found.values_list("type", flat=True))
-
-
-def treasury_tick() -> None:
-    """One round of the treasury process."""
-    payouts.authorize_due()
-    payouts.relay_due()
-    relays.push_due()
-    payouts.settle_due()
-
-
-def run(chain, rounds: int = 3) -> None:
-    """Rounds of the treasury process with enough blocks between them that everything becomes final."""
-    for _ in range(rounds):
-        treasury_tick()
-        chain.mine(FINAL)
-    treasury_tick()
-
-
-@pytest.fixture
-def rich(chain, alice, pay_in):
-    """Alice with 100 USDC of final deposits that were swept into the treasury."""
-    pay_in(alice, 100 * UNITS)
-    chain.finalize()
-    scans.scan()
-    deposits.credit_due()
-    sweeps.sweep_due()
-    run(chain, 1)
-    assert chain.balance(chain.treasury) == 100 * UNITS
-    return alice
-
-
-@pytest.fixture
-def ask(rich):
-    """Ask for a payout of Alice's; answers the withdrawal."""
-
-    def ask(units: int = 40 * UNITS, address: bytes | None = None) -> Withdrawal:
-        return withdrawals.request(rich, amount_units=units, entry_id=entry_for(rich, address).pk)
-
-    return ask
 
 
 class TestStraightRoad:

@@ -1,0 +1,111 @@
+"""
+Books against chain: what the rows of deposits and withdrawals say, what the ledger says, and what the token says.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from django.db.models import F, Sum
+
+from escrow import books, ledger, treasury
+from escrow import withdrawal_table as table
+from escrow.chain import network, rpc, usdc
+from escrow.models import Authorization, Deposit, DepositAddress
+
+# Money in `withdrawing` is that of the agent's open withdrawals, fee included.
+_WITHDRAWING = """
+    SELECT 'withdrawing of ' || coalesce(a.owner_key, w.agent), coalesce(w.units, 0), coalesce(a.balance, 0)
+    FROM (SELECT owner_key, balance FROM escrow_ledgeraccount WHERE kind = 'withdrawing') a
+    FULL JOIN (
+        SELECT agent_id::text AS agent, sum(amount_units + fee_units) AS units FROM escrow_withdrawal
+        WHERE owner = 'agent' AND state IN ('requested', 'held', 'cooling', 'authorized', 'broadcast', 'lapsed')
+        GROUP BY agent_id
+    ) w ON w.agent = a.owner_key
+    WHERE coalesce(w.units, 0) <> coalesce(a.balance, 0)
+"""
+# A withdrawal is open, paid, or given back: never two of them.
+_ENDS = """
+    SELECT 'withdrawal ' || w.id || ' (' || w.state || ')',
+           CASE WHEN w.state = 'settled' THEN 'settle'
+                WHEN w.state IN ('refunded', 'cancelled', 'rejected') THEN 'refund' ELSE '' END,
+           coalesce(string_agg(split_part(t.reference, ':', 3), '+' ORDER BY t.reference), '')
+    FROM escrow_withdrawal w LEFT JOIN escrow_transfer t
+        ON t.reference IN ('withdrawal:' || w.id || ':settle', 'withdrawal:' || w.id || ':refund')
+    WHERE w.owner = 'agent' AND w.state <> 'recognised'
+    GROUP BY w.id
+    HAVING coalesce(string_agg(split_part(t.reference, ':', 3), '+' ORDER BY t.reference), '') <>
+           CASE WHEN w.state = 'settled' THEN 'settle'
+                WHEN w.state IN ('refunded', 'cancelled', 'rejected') THEN 'refund' ELSE '' END
+"""
+# Each generation of a deposit was credited, and taken back unless it is the one that stands.
+_DEPOSITS = """
+    SELECT 'deposit ' || d.id || ' (' || d.state || ')',
+           d.generation || ' credits, ' || d.generation - (d.posted_to <> '')::int || ' reversals',
+           count(t.id) FILTER (WHERE split_part(t.reference, ':', 3) = 'credit') || ' credits, '
+           || count(t.id) FILTER (WHERE split_part(t.reference, ':', 3) = 'reverse') || ' reversals'
+    FROM escrow_deposit d LEFT JOIN escrow_transfer t
+        ON t.reference IN (
+            SELECT 'deposit:' || d.id || what || n
+            FROM generate_series(1, d.generation) AS n, (VALUES (':credit:'), (':reverse:')) AS v (what)
+        )
+    GROUP BY d.id
+    HAVING count(t.id) FILTER (WHERE split_part(t.reference, ':', 3) = 'credit') <> d.generation
+        OR count(t.id) FILTER (WHERE split_part(t.reference, ':', 3) = 'reverse')
+           <> d.generation - (d.posted_to <> '')::int
+"""
+
+books.register("withdrawing is what open withdrawals hold", _WITHDRAWING, recent=_WITHDRAWING)
+books.register("each withdrawal is open, paid, or given back", _ENDS)
+books.register("each deposit is posted once a generation", _DEPOSITS)
+
+
+class Comparison(NamedTuple):
+    """Ledger and chain at one finalized block, in micro-USDC; they agree when `difference_units` is zero."""
+
+    block: int
+    holdings_units: int  # what the treasuries and deposit addresses have
+    custody_units: int  # what the ledger says the chain holds
+    uncredited_units: int  # in the holdings, not yet posted
+    early_units: int  # posted already, in blocks above
+    leaving_units: int  # paid on the chain, not yet settled in the books
+
+    @property
+    def difference_units(self) -> int:
+        expected = self.holdings_units - self.uncredited_units + self.early_units + self.leaving_units
+        return self.custody_units - expected
+
+
+def compare() -> Comparison:
+    """Compare the ledger's custody with what our addresses hold at the finalized block."""
+    here, node = network.current(), network.node()
+    block = node.heads().finalized
+    deposits = Deposit.objects.filter(chain_id=here.chain_id).exclude(state=Deposit.State.ORPHANED)
+    return Comparison(
+        block=block.number,
+        holdings_units=_holdings(node, here, block),
+        custody_units=-ledger.balance(*here.custody),
+        uncredited_units=_sum(deposits.filter(posted_to="", block_number__lte=block.number)),
+        early_units=_sum(deposits.exclude(posted_to="").filter(block_number__gt=block.number)),
+        leaving_units=_leaving(node, here, block),
+    )
+
+
+def _holdings(node: rpc.Node, here: network.Network, block: rpc.Block) -> int:
+    used = Deposit.objects.filter(chain_id=here.chain_id).values("receiver")
+    ours = DepositAddress.objects.filter(chain_id=here.chain_id, address__in=used).values_list("address", flat=True)
+    everyone = treasury.addresses(here.chain_id) | {bytes(address) for address in ours}
+    return sum(usdc.balance_of(node, here.usdc, owner, block=block.number) for owner in everyone)
+
+
+def _leaving(node: rpc.Node, here: network.Network, block: rpc.Block) -> int:
+    signed = Authorization.objects.filter(chain_id=here.chain_id, withdrawal__state__in=table.UNPAID)
+    return sum(
+        row.value_units
+        for row in signed
+        if usdc.authorization_state(node, here.usdc, authorizer=row.sender, nonce=row.nonce, block=block.hash)
+    )
+
+
+def _sum(deposits) -> int:  # type: ignore[no-untyped-def]
+    return deposits.aggregate(total=Sum(F("amount_units")))["total"] or 0
