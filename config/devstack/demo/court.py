@@ -8,14 +8,14 @@ import httpx2
 from config.devstack.demo.agents import PATIENCE_SECONDS, Agent, NeverHappened
 from config.devstack.demo.browsing import Browser, Form, Page
 from config.devstack.demo.money import short
-from config.devstack.demo.narrator import aside, chapter, tell
+from config.devstack.demo.narrator import aside, chapter, entry, tell
 
 # What the moderator fills in.
 RULING: dict[str, str | list[str]] = {
     "seller_bps": "4000",
     "bond": "seller",
     "reason_codes": ["not_as_agreed"],
-    "reasons": "The terms name forty pages and say nothing of plates. Twenty-four pages were delivered in time and nobody"
+    "reasons": "The terms name forty pages and say nothing of plates. Twenty-four pages came in time and nobody"
     " complains of their quality; the captions of the other sixteen, which the client's evidence shows, were left out"
     " without asking. Forty per cent of the price pays for what can be used. The bond goes back: nothing was delivered"
     " late, and the seller answered at once.",
@@ -45,7 +45,7 @@ def decide(ada: Agent, bruno: Agent, dispute: dict[str, Any], *, web_url: str, m
 
 
 def _rule(witness: Agent, path: str, case_id: str, *, web_url: str, moderator: dict[str, str]) -> None:
-    """Rule in the admin. If the line breaks, begin anew: a ruling that was made stands, a second click changes nothing."""
+    """Rule in the admin. If the line breaks, begin anew: a ruling that was made stands, a second changes nothing."""
     give_up = time.monotonic() + PATIENCE_SECONDS
     browser = Browser(web_url)
     while witness.get(path)["state"] == "under_review":
@@ -72,7 +72,7 @@ def _rule_once(browser: Browser, case_id: str, moderator: dict[str, str]) -> Non
     confirmation = _needed(review, f"/cases/{case_id}/ruling/confirm/")
     tell("moderator", "fills in the ruling and sees, before it counts, every entry that it will post:")
     for account, amount in review.entries:
-        aside(f"  {account:<34} {amount:>14}")
+        entry(account, amount)
     browser.send(review, confirmation)
 
 

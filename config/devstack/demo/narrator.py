@@ -1,7 +1,10 @@
 """Tells the story at the terminal: one line per step, with the time, who acted, and what happened."""
 
+import textwrap
 import time
 
+WIDTH = 110
+INDENT = " " * 21
 _BEGAN = time.monotonic()
 
 
@@ -17,4 +20,9 @@ def tell(who: str, what: str) -> None:
 
 def aside(what: str) -> None:
     """Say what stands in an answer: indented, nobody's act."""
-    print(f"{'':21}{what}", flush=True)
+    print(textwrap.fill(what, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT), flush=True)
+
+
+def entry(account: str, amount: str) -> None:
+    """Say one line of a posting."""
+    print(f"{INDENT}  {account:<24} {amount:>14}", flush=True)

@@ -39,8 +39,7 @@ def compare(agents: list[Agent], token: Token, *, paid: list[Payout], database_u
         rows.append(
             (f"{name}: paid by the ledger, arrived on the chain", payout.amount_units, token.balance(payout.address))
         )
-    for agent in agents:
-        rows.append((f"{agent.name}: left in the wallet, expected nothing", _left(agent), 0))
+    rows += [(f"{agent.name}: left in the wallet, expected nothing", _left(agent), 0) for agent in agents]
     books = agents[0].get("/solvency")
     rows.append(
         ("platform: owed to anybody, in custody by the ledger", units(books["liabilities"]), units(books["custody"]))

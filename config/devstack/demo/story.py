@@ -7,6 +7,7 @@ A process of its own: it knows the stack by `stack.json` and `chain.json` alone,
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,12 @@ def _deposit(agents: list[Agent], token: Token) -> None:
         aside(place["credit_rule"])
     for agent in agents:
         expected = text(DEPOSITS[agent.name])
-        agent.until("/wallet", lambda wallet, due=expected: wallet["available"] == due, what=f"{agent.name}'s deposit")
+        agent.until("/wallet", partial(_has, expected), what=f"{agent.name}'s deposit")
         tell("Bailee", f"has seen the blocks stand: {agent.name} has {short(expected)} available")
+
+
+def _has(expected: str, wallet: dict[str, Any]) -> bool:
+    return bool(wallet["available"] == expected)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def disputed(ada: Agent, bruno: Agent) -> dict[str, Any]:
     tell("Ada", "disputes: not as agreed, 20 % of the price would be right. The job's clock stops")
     aside(dispute["deadline"]["effect"])
     answer = {
-        "statement": "The source had twenty-four pages of text; the rest were plates without a word on them. I translated"
+        "statement": "The source had twenty-four pages of text; the rest were plates without a word. I translated"
         " every sentence there was, in time, and said so when I delivered.",
         "requested_seller_bps": 9_000,
     }
