@@ -97,11 +97,16 @@ class Browser:
         self.http = httpx2.Client(base_url=web_url, timeout=15, follow_redirects=True)
 
     def open(self, path: str) -> Page:
-        return Page(self.http.get(path))
+        return self._read(self.http.get(path))
 
     def send(self, page: Page, form: Form, **values: str | list[str]) -> Page:
         """Fill a form in and send it, with the token the page gave against forgery."""
         fields: dict[str, list[str]] = {}
         for name, value in form.filled(**values):
             fields.setdefault(name, []).append(value)
-        return Page(self.http.post(urljoin(page.url, form.action), data=fields, headers={"Referer": page.url}))
+        return self._read(self.http.post(urljoin(page.url, form.action), data=fields, headers={"Referer": page.url}))
+
+    def _read(self, answer: httpx2.Response) -> Page:
+        if answer.is_server_error:  # worth another try, like a line that broke
+            raise httpx2.RemoteProtocolError(f"{answer.url}: {answer.status_code}")
+        return Page(answer)
