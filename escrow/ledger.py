@@ -166,7 +166,7 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
-        sqlstate = getattr(error.__cause__, "sqlstate", None)
+        sqlstate = getattr(error.__cause__, "sqlstate", "")
         if sqlstate == "BL001":
             raise _insufficient(error) from error
         if sqlstate in _MISUSES:
@@ -174,7 +174,7 @@ def _refusals() -> Iterator[None]:
         raise
 
 
-_MISUSES: Mapping[str, type[LedgerMisuse]] = {"BL002": ReferenceReused, "BL003": Unbalanced, "BL004": Malformed}
+_MISUSES: Mapping[str | None, type[LedgerMisuse]] = {"BL002": ReferenceReused, "BL003": Unbalanced, "BL004": Malformed}
 
 
 def _insufficient(error: DatabaseError) -> InsufficientFunds:
