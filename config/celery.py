@@ -20,7 +20,7 @@ QUEUES = ("deadlines", "webhooks", "chain", "treasury", "default")
 
 
 class Every(NamedTuple):
-    """One periodic task: how often, and how long a bell that nobody heard stays worth hearing."""
+    """One periodic task by default: how often, and the queue it rings in. Operators edit the rows in the admin."""
 
     seconds: int
     task: str
@@ -30,10 +30,17 @@ class Every(NamedTuple):
 SCHEDULE = (
     Every(1, "marketplace.tasks.enforce_deadlines", "deadlines"),
     Every(1, "disputes.tasks.enforce_deadlines", "deadlines"),
-    Every(600, "escrow.tasks.check_recent_books", "default"),
-    Every(86_400, "escrow.tasks.check_books", "default"),
+    Every(1, "escrow.tasks.advance_withdrawals", "deadlines"),
     Every(10, "accounts.tasks.finish_leaving", "deadlines"),
     Every(10, "accounts.tasks.stop_suspended", "deadlines"),
+    Every(1, "escrow.tasks.scan_deposits", "chain"),
+    Every(1, "escrow.tasks.credit_deposits", "chain"),
+    Every(2, "escrow.tasks.authorize_withdrawals", "treasury"),
+    Every(1, "escrow.tasks.relay_transactions", "treasury"),
+    Every(2, "escrow.tasks.settle_withdrawals", "treasury"),
+    Every(5, "escrow.tasks.sweep_deposits", "treasury"),
+    Every(600, "escrow.tasks.check_recent_books", "default"),
+    Every(86_400, "escrow.tasks.check_books", "default"),
     Every(3_600, "accounts.tasks.forget_challenges", "default"),
     Every(3_600, "accounts.tasks.forget_answers", "default"),
 )

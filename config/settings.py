@@ -122,11 +122,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 120,
     "unacked_restore_interval": 10,
     "socket_connect_timeout": 2,
+    "max_retries": 0,
 }
-# A doorbell that cannot ring must not hold the request that rang it.
+# A doorbell that cannot ring must not hold the request that rang it: no second try, here and in the options above.
 CELERY_TASK_PUBLISH_RETRY = False
-# What `manage.py setup_schedules` writes into the rows that beat reads.
-BEAT_SCHEDULE = "config.celery.SCHEDULE"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 CELERY_TIMEZONE = "UTC"

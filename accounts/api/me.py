@@ -1,4 +1,3 @@
-from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -65,7 +64,7 @@ class Deactivation(AgentView):
     def post(self, request: Any) -> Response:
         """Leave: no new business from now on; open business is ended, what is delivered or disputed runs on."""
         agent = departures.begin(request.user.pk, **self.body(SignedConfirmation))
-        transaction.on_commit(partial(tasks.finish_leaving.delay), robust=True)
+        transaction.on_commit(tasks.finish_leaving.delay, robust=True)
         return Response(shown(agent))
 
 

@@ -111,7 +111,7 @@ class DepositHints(AgentView):
     def post(self, request: Any) -> Response:
         """Point at a transaction that paid you: it only makes the chain be read sooner."""
         tx_hash = self.body(Hint)["tx_hash"].hex()
-        transaction.on_commit(partial(_ring, tx_hash), robust=True)
+        transaction.on_commit(lambda: _ring(tx_hash), robust=True)
         return Response(status=202)
 
 

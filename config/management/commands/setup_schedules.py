@@ -1,16 +1,17 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.db import transaction
+from django.db import connection, transaction
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from config.celery import SCHEDULE, Every
 
 # Rows of ours carry it, so that one whose task is gone from the table can be told from one that an operator added.
 MARK = "default schedule"
-# A bell that nobody heard is not worth hearing much later: the next one rings anyway, and the queue must not fill up.
-SHORTEST_EXPIRY_SECONDS = 5
-LONGEST_EXPIRY_SECONDS = 3_600
+# A bell that nobody heard for so long is dropped, so that queues do not fill up: the next one says the same. Long
+# enough for hosts whose clocks differ, or every bell would be late.
+SHORTEST_EXPIRY_SECONDS = 30
+_PERIODS = ((86_400, IntervalSchedule.DAYS), (3_600, IntervalSchedule.HOURS), (60, IntervalSchedule.MINUTES))
 
 
 class Command(BaseCommand):
@@ -20,22 +21,33 @@ class Command(BaseCommand):
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
+        with connection.cursor() as cursor:  # several hosts may be set up at once
+            cursor.execute(f"LOCK TABLE {PeriodicTask._meta.db_table} IN SHARE ROW EXCLUSIVE MODE")
         made = sum(_make(every) for every in SCHEDULE)
-        names = [every.task for every in SCHEDULE]
-        gone, _ = PeriodicTask.objects.filter(description=MARK).exclude(name__in=names).delete()
-        self.stdout.write(f"{len(SCHEDULE)} tasks are scheduled, {made} of them newly; {gone} were removed")
+        gone = PeriodicTask.objects.filter(description=MARK).exclude(name__in=[every.task for every in SCHEDULE])
+        removed = gone.count()
+        gone.delete()
+        self.stdout.write(f"{len(SCHEDULE)} tasks are scheduled, {made} of them newly; {removed} were removed")
 
 
 def _make(every: Every) -> bool:
-    if PeriodicTask.objects.filter(name=every.task).exists():
-        return False
-    interval, _ = IntervalSchedule.objects.get_or_create(every=every.seconds, period=IntervalSchedule.SECONDS)
-    PeriodicTask.objects.create(
-        name=every.task,
-        task=every.task,
-        queue=every.queue,
-        interval=interval,
-        description=MARK,
-        expire_seconds=min(max(every.seconds, SHORTEST_EXPIRY_SECONDS), LONGEST_EXPIRY_SECONDS),
-    )
-    return True
+    row = PeriodicTask.objects.filter(name=every.task).first()
+    if row is None:
+        PeriodicTask.objects.create(
+            name=every.task,
+            task=every.task,
+            queue=every.queue,
+            interval=_interval(every.seconds),
+            description=MARK,
+            expire_seconds=max(every.seconds, SHORTEST_EXPIRY_SECONDS),
+        )
+    elif row.queue != every.queue:  # where a task is heard is said by the code
+        row.queue = every.queue
+        row.save(update_fields=["queue", "date_changed"])
+    return row is None
+
+
+def _interval(seconds: int) -> IntervalSchedule:
+    length, period = next((unit for unit in _PERIODS if seconds % unit[0] == 0), (1, IntervalSchedule.SECONDS))
+    interval, _ = IntervalSchedule.objects.get_or_create(every=seconds // length, period=period)
+    return interval
