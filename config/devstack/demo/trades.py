@@ -4,7 +4,7 @@ from typing import Any
 
 import redis
 
-from config.devstack.demo.agents import Agent
+from config.devstack.demo.agents import Agent, Refused
 from config.devstack.demo.money import short
 from config.devstack.demo.narrator import aside, chapter, tell
 
@@ -95,16 +95,23 @@ def disputed(ada: Agent, bruno: Agent) -> dict[str, Any]:
     }
     bruno.post(f"/disputes/{dispute['id']}/answer", answer)
     tell("Bruno", "answers: 90 % would be right")
-    ada.post(f"/disputes/{dispute['id']}/evidence", {"kind": "text", "content": "Pages 25 to 40 carry captions."})
-    bruno.post(
-        f"/disputes/{dispute['id']}/evidence", {"kind": "json", "content": {"pages_with_text": 24, "plates": 16}}
-    )
+    _hand_in(ada, dispute, {"kind": "text", "content": "Pages 25 to 40 carry captions."})
+    _hand_in(bruno, dispute, {"kind": "json", "content": {"pages_with_text": 24, "plates": 16}})
     dispute = ada.get(f"/disputes/{dispute['id']}")
-    tell(
-        "both",
-        f"hand in evidence; each item is chained to the one before ({dispute['evidence'][-1]['chain_hash'][:18]}…)",
-    )
+    for item in dispute["evidence"]:
+        aside(f"evidence {item['number']}, by the {item['by']}, chained to the one before: {item['chain_hash'][:22]}…")
     return dispute
+
+
+def _hand_in(party: Agent, dispute: dict[str, Any], item: dict[str, Any]) -> None:
+    try:
+        party.post(f"/disputes/{dispute['id']}/evidence", item)
+        tell(party.name, "hands in evidence")
+    except Refused as refusal:
+        # The window is short here: where a killed process was away for all of it, the case goes on without.
+        if refusal.code != "transition_not_allowed":
+            raise
+        tell(party.name, "comes too late with evidence: its window is over")
 
 
 def _fund(client: Agent, job: dict[str, Any]) -> None:

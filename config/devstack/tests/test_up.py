@@ -1,0 +1,210 @@
+"""One whole stack, started twice on the same state: what `make up` promises."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from config.devstack import anvil, ports
+from config.devstack.state import PROJECT
+from config.devstack.tests.conftest import SERVER_VARIABLES, left_of, wait_for
+
+START_SECONDS = 150
+APPLICATIONS = {"web": "granian", "worker": "worker@bailee", "treasury": "treasury@bailee", "beat": " beat "}
+
+
+class Up:
+    """A `python -m config.devstack up` of a test."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        inherited = {name: value for name, value in os.environ.items() if name not in SERVER_VARIABLES}
+        self.output = (place.parent / "output").open("a+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "config.devstack", "up"],
+            cwd=PROJECT,
+            env={**inherited, "STATE_DIR": str(place), "PORT": str(ports.any_free())},
+            stdout=self.output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def wait(self) -> dict[str, Any]:
+        stack = self.place / "stack.json"
+        wait_for(lambda: stack.exists() or self.process.poll() is not None, seconds=START_SECONDS)
+        self.output.seek(0)
+        assert stack.exists(), self.output.read()
+        return json.loads(stack.read_text())
+
+    def stop(self) -> float:
+        """Ask it to end; answer how long that took."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        self.output.close()
+        return time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stack") / "a state"
+
+
+@pytest.fixture(scope="module")
+def up(place: Path) -> Iterator[Up]:
+    up = Up(place)
+    up.wait()
+    yield up
+    if up.process.poll() is None:
+        up.stop()
+
+
+@pytest.fixture(scope="module")
+def stack(up: Up) -> dict[str, Any]:
+    return up.wait()
+
+
+def children(parent: int) -> dict[str, int]:
+    """Find the application processes of a supervisor by their command lines."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            is_child = (
+                entry.name.isdigit() and int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent
+            )
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode() if is_child else ""
+        except OSError:
+            continue
+        found.update({name: int(entry.name) for name, mark in APPLICATIONS.items() if mark in command})
+    return found
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=3) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+class TestUp:
+    def test_writes_where_everything_is(self, stack: dict[str, Any], up: Up) -> None:
+        chain = json.loads((up.place / "chain.json").read_text())
+
+        assert stack["pid"] == up.process.pid
+        assert answers(f"{stack['web_url']}/readyz")
+        assert answers(f"{stack['stream_url']}/v1/openapi.json")
+        for role in ("admin", "senior", "treasurer"):
+            assert set(stack[role]) == {"username", "password", "totp_secret"}
+        assert {"rpc_url", "chain_id", "usdc", "factory", "treasury", "faucet_private_key"} <= set(chain)
+        assert int(anvil.call(chain["rpc_url"], "eth_chainId"), 16) == chain["chain_id"]
+
+    def test_keeps_everything_it_writes_to_itself(self, stack: dict[str, Any], up: Up) -> None:
+        files = [path for path in up.place.rglob("*") if path.is_file() and "postgres" not in path.parts]
+
+        assert {up.place / "stack.json", up.place / "chain.json"} <= set(files)
+        assert [path for path in files if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
+
+    def test_no_secret_stands_in_the_environment_of_a_process(self, stack: dict[str, Any], up: Up) -> None:
+        secrets = [path.read_bytes().strip() for path in (up.place / "secrets").iterdir()]
+        environments = {name: Path(f"/proc/{pid}/environ").read_bytes() for name, pid in children(stack["pid"]).items()}
+
+        assert set(environments) == set(APPLICATIONS)
+        assert [name for name, env in environments.items() if any(secret in env for secret in secrets)] == []
+
+    def test_refuses_a_second_one_on_the_same_state(self, stack: dict[str, Any], up: Up) -> None:
+        second = Up(up.place)
+        status = second.process.wait(60)
+        second.output.seek(0)
+
+        assert status == 1
+        assert f"another stack (process {stack['pid']}) is running" in second.output.read()
+        assert answers(f"{stack['web_url']}/healthz")
+
+    def test_starts_again_whatever_of_the_application_is_killed(self, stack: dict[str, Any]) -> None:
+        before = children(stack["pid"])
+        for pid in before.values():
+            os.kill(pid, signal.SIGKILL)
+
+        def all_are_new() -> bool:
+            after = children(stack["pid"])
+            return set(after) == set(before) and not set(after.values()) & set(before.values())
+
+        assert wait_for(all_are_new, seconds=20)
+        assert wait_for(lambda: answers(f"{stack['web_url']}/readyz"), seconds=60)
+
+    def test_ends_on_term_within_ten_seconds_and_goes_on_from_there(self, stack: dict[str, Any], up: Up) -> None:
+        with psycopg.connect(stack["database_url"]) as database:
+            database.execute("CREATE TABLE remembered AS SELECT 42 AS answer")
+        chain = json.loads((up.place / "chain.json").read_text())
+        height = int(anvil.call(chain["rpc_url"], "eth_blockNumber"), 16)
+
+        took = up.stop()
+
+        assert took < 10
+        assert up.process.returncode == 0
+        assert left_of(up.place) == []
+        assert not (up.place / "stack.json").exists()
+
+        again = Up(up.place)
+        try:
+            resumed = again.wait()
+            with psycopg.connect(resumed["database_url"]) as database:
+                assert database.execute("SELECT answer FROM remembered").fetchone() == (42,)
+            assert int(anvil.call(chain["rpc_url"], "eth_blockNumber"), 16) >= height
+            assert json.loads((up.place / "chain.json").read_text()) == chain
+            assert resumed["admin"] == stack["admin"]
+        finally:
+            again.stop()
+        assert left_of(up.place) == []
+
+
+class TestFailedStart:
+    @pytest.fixture
+    def start(self, tmp_path: Path) -> Callable[..., tuple[int, str]]:
+        def start(**env: str) -> tuple[int, str]:
+            inherited = {name: value for name, value in os.environ.items() if name not in SERVER_VARIABLES}
+            done = subprocess.run(
+                [sys.executable, "-m", "config.devstack", "up"],
+                cwd=PROJECT,
+                env={**inherited, "STATE_DIR": str(tmp_path / "state"), **env},
+                capture_output=True,
+                text=True,
+                timeout=START_SECONDS,
+                check=False,
+            )
+            assert left_of(tmp_path) == []
+            return done.returncode, done.stderr.strip()
+
+        return start
+
+    def test_says_which_port_is_taken(self, start: Callable[..., tuple[int, str]]) -> None:
+        import socket
+
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            taken = other.getsockname()[1]
+
+            status, told = start(PORT=str(taken))
+
+        assert (status, told) == (1, f"The stack did not start. web: port {taken} is in use; set PORT to another")
+
+    def test_names_the_step_that_failed_and_its_log(
+        self, start: Callable[..., tuple[int, str]], tmp_path: Path
+    ) -> None:
+        status, told = start(PORT=str(ports.any_free()), FEE_BPS="a lot")
+
+        assert status == 1
+        assert told.startswith("The stack did not start. migrate: failed: ")
+        assert told.endswith(f"(log: {tmp_path / 'state' / 'logs' / 'migrate.log'})")
+        assert "\n" not in told
