@@ -7,7 +7,10 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-MUST_BE_SET = ("SECRET_KEY", "TOKEN_PEPPER", "DATABASE_URL", "REDIS_URL", "CHAIN_RPC_URL", "DOMAIN", "TRUSTED_PROXIES")
+SECRETS = ("SECRET_KEY", "TOKEN_PEPPER", "DEPOSIT_SALT_SECRET", "DATABASE_URL", "REDIS_URL", "CHAIN_RPC_URL")
+MUST_BE_SET = (*SECRETS, "DOMAIN", "TRUSTED_PROXIES")
+# Further secrets, where they are used.
+MAY_BE_SET = ("SECRET_KEY_FALLBACKS", "DATABASE_REPLICA_URL", "TREASURY_PASSPHRASE")
 
 
 def refuse_unsafe_production(settings: Mapping[str, Any]) -> None:
@@ -22,10 +25,15 @@ def refuse_unsafe_production(settings: Mapping[str, Any]) -> None:
         return
 
     wrong = [f"{name} (or {name}_FILE) is not set" for name in MUST_BE_SET if not _is_given(name)]
-    wrong += [f"{path} is readable by others: chmod 600" for path in _secret_files() if _readable_by_others(path)]
+    wrong += [
+        f"{name} has the value of the local stack"
+        for name in SECRETS
+        if str(settings.get(name, "")).startswith("local-")
+    ]
+    wrong += [f"{path} is readable by others: chmod 600" for path in _files(settings) if _is_open_to_others(path)]
     if settings["DEBUG"]:
         wrong.append("DEBUG is on")
-    if not settings["ALLOWED_HOSTS"] or any(host.startswith("*") or host == "." for host in settings["ALLOWED_HOSTS"]):
+    if not settings["ALLOWED_HOSTS"] or any(host.startswith(("*", ".")) for host in settings["ALLOWED_HOSTS"]):
         wrong.append("ALLOWED_HOSTS must name hosts, without wildcards")
     if settings["OPEN_TRUST_LEVEL"] is not None:
         wrong.append("OPEN_TRUST_LEVEL gives every stranger a trust level")
@@ -39,9 +47,14 @@ def _is_given(name: str) -> bool:
     return bool(os.environ.get(name) or os.environ.get(f"{name}_FILE"))
 
 
-def _secret_files() -> list[str]:
-    return [path for name, path in os.environ.items() if name.endswith("_FILE") and os.path.exists(path)]
+def _files(settings: Mapping[str, Any]) -> list[str]:
+    """Name the files of secrets and of keys that this process can see."""
+    given = [os.environ.get(f"{name}_FILE", "") for name in (*SECRETS, *MAY_BE_SET)]
+    return [path for path in (*given, settings["TREASURY_KEYSTORE"], *settings["RELAYER_KEYSTORES"]) if path]
 
 
-def _readable_by_others(path: str) -> bool:
-    return bool(os.stat(path).st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+def _is_open_to_others(path: str) -> bool:
+    try:
+        return bool(os.stat(path).st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+    except OSError:  # it is for another process, whose directory is closed to this one
+        return False

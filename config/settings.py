@@ -13,7 +13,20 @@ import environ
 from config.guards import refuse_unsafe_production
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.FileAwareEnv()
+
+
+class Files(environ.fileaware_mapping.FileAwareMapping):
+    """The environment, where `NAME_FILE` names the file of `NAME`; the line end that editors add is not part of it."""
+
+    def __getitem__(self, key: str) -> str:
+        return super().__getitem__(key).rstrip("\r\n")
+
+
+class Env(environ.FileAwareEnv):
+    ENVIRON = Files()
+
+
+env = Env()
 
 BAILEE_ENV = env.str("BAILEE_ENV", default="local")
 LOCAL = BAILEE_ENV == "local"
