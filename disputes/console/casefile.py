@@ -13,6 +13,7 @@ from disputes.console import findings
 from disputes.lifecycle import Action, Who
 from disputes.models import Dispute, DisputeTransition, Evidence, Question, Ruling
 from marketplace.models import Delivery, Job, Offer, Transition
+from marketplace.terms import AgreedTerms
 
 MAX_SHOWN = 20_000
 
@@ -56,6 +57,7 @@ class CaseFile:
     dispute: Dispute
     job: Job
     agreed: Offer | None
+    terms: dict[str, Any]
     versions: list[Version]
     deliveries: list[tuple[Delivery, Shown]]
     items: list[tuple[Evidence, Shown]]
@@ -87,6 +89,7 @@ def read(case_id: UUID) -> CaseFile:
         dispute=dispute,
         job=job,
         agreed=agreed,
+        terms=in_order(agreed.terms) if agreed else {},
         versions=_versions(offers, job, agreed),
         deliveries=[(row, _as_text(bytes(row.body), is_text=not row.is_file)) for row in deliveries],
         items=[(item, _as_text(bytes(item.content or b""), is_text=item.kind != "file")) for item in items],
@@ -133,6 +136,14 @@ def powers_of(user: Any, dispute: Dispute, at: datetime) -> Powers:
     return Powers(True, dispute.assigned_to_id is None, "")
 
 
+def in_order(terms: dict[str, Any]) -> dict[str, Any]:
+    """Put terms into the order of the specification; the database keeps none."""
+    return {field: terms[field] for field in _TERMS if field in terms} | terms
+
+
+_TERMS = tuple(AgreedTerms().fields)
+
+
 def _versions(offers: Sequence[Offer], job: Job, agreed: Offer | None) -> list[Version]:
     versions, before = [], None
     for offer in offers:
@@ -144,7 +155,7 @@ def _versions(offers: Sequence[Offer], job: Job, agreed: Offer | None) -> list[V
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
-    fields = list(dict.fromkeys([*before, *after]))
+    fields = list(dict.fromkeys([*in_order(before), *in_order(after)]))
     return [
         Change(field, before.get(field), after.get(field)) for field in fields if before.get(field) != after.get(field)
     ]

@@ -1,7 +1,9 @@
 """What the system itself knows about a case. Shown beside the form, never deciding alone."""
 
 import hashlib
+import itertools
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import NamedTuple
 
 from django.db.models import Count, Q
@@ -64,6 +66,10 @@ def _in_time(job: Job, deliveries: Sequence[Delivery]) -> Finding:
     return Finding("Delivered in time", "no", "bad")
 
 
+def _span(span: timedelta) -> str:
+    return str(timedelta(seconds=int(span.total_seconds())))
+
+
 def _digests(deliveries: Sequence[Delivery]) -> Finding:
     if not deliveries:
         return Finding("Digests of the deliveries", "nothing to check")
@@ -72,6 +78,10 @@ def _digests(deliveries: Sequence[Delivery]) -> Finding:
     ]
     if wrong:
         return Finding("Digests of the deliveries", f"delivery {', '.join(wrong)} differs from its digest", "bad")
+    for before, after in itertools.pairwise(deliveries):
+        if before.sha256 == after.sha256:
+            same = f"delivery {after.number} is byte for byte delivery {before.number}"
+            return Finding("Digests of the deliveries", same, "bad")
     return Finding("Digests of the deliveries", "the bytes are those that were delivered", "good")
 
 

@@ -95,6 +95,7 @@ def preview(request: HttpRequest, case_id: UUID) -> HttpResponse:
                 {"name": named.account_words(entry.account), "amount": named.signed_usdc(entry.amount_units)}
                 for entry in decisions.entries(dispute, dispute.job, decision)
             ],
+            "words": decisions.in_words(dispute, dispute.job, decision),
             "refusal": arbitration.needs_second_person(dispute, decision, []),
         }
     )
@@ -174,26 +175,31 @@ def _case_page(request: HttpRequest, file: casefile.CaseFile, *, form: RulingFor
     at = clock.now()
     powers = casefile.powers_of(request.user, file.dispute, at)
     form = form or RulingForm.for_case(file.dispute)
+    entries, preview_words = _preview_of(file, form)
     return _page(
         request,
         "admin/cases/case.html",
         title=f"Case {str(file.dispute.pk)[-6:]}",
         file=file,
-        at=at,
         light=queues.light_of(file.dispute, at),
         powers=powers,
         form=form,
         shown_bps=_shown_bps(form),
-        entries=_entries(file, form) if powers.may_rule else [],
+        entries=entries,
+        preview_words=preview_words,
         fault_table=DEFAULT_FAULT,
     )
 
 
-def _entries(file: casefile.CaseFile, form: RulingForm) -> list[Any]:
+def _preview_of(file: casefile.CaseFile, form: RulingForm) -> tuple[list[Any], str]:
     split = SplitForm(form.data if form.is_bound else form.initial)
     if not split.is_valid():
-        return []
-    return decisions.entries(file.dispute, file.job, split.decision())
+        return [], ""
+    decision = split.decision()
+    return (
+        decisions.entries(file.dispute, file.job, decision),
+        decisions.in_words(file.dispute, file.job, decision),
+    )
 
 
 def _shown_bps(form: RulingForm) -> int:

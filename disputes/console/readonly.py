@@ -13,6 +13,7 @@ from django.db import models
 from django.http import HttpRequest
 from django.utils.html import format_html
 
+from accounts.edge.fields import units_to_text
 from accounts.text import visible
 
 APPS = ("accounts", "escrow", "marketplace", "disputes")
@@ -116,6 +117,11 @@ def _admin_for(model: type[models.Model]) -> type[ReadOnly]:
 
 
 _SHOWN_SPECIALLY = (models.TextField, models.JSONField, models.BinaryField)
+_AMOUNTS = {
+    ("escrow.LedgerAccount", "balance"),
+    ("escrow.Entry", "amount"),
+    ("escrow.Entry", "balance_after"),
+}
 
 
 def _fields_of(model: type[models.Model]) -> list[models.Field]:
@@ -124,7 +130,15 @@ def _fields_of(model: type[models.Model]) -> list[models.Field]:
 
 
 def _shown_as(field: models.Field) -> str:
-    return f"{field.name}_shown" if isinstance(field, _SHOWN_SPECIALLY) else field.name
+    return f"{field.name}_shown" if _is_special(field) else field.name
+
+
+def _is_special(field: models.Field) -> bool:
+    return isinstance(field, _SHOWN_SPECIALLY) or _is_amount(field)
+
+
+def _is_amount(field: models.Field) -> bool:
+    return field.name.endswith("_units") or (field.model._meta.label, field.name) in _AMOUNTS
 
 
 def _text_of(field: models.Field) -> Any:
@@ -132,11 +146,14 @@ def _text_of(field: models.Field) -> Any:
         value = getattr(row, field.name)
         if value is None:
             return "-"
+        if _is_amount(field):
+            return f"{units_to_text(value)} USDC"
         if isinstance(field, models.BinaryField):
             return bytes(value).hex()
         return format_html('<span class="party-text">{}</span>', visible(str(value)))
 
-    text.short_description = str(field.verbose_name)  # type: ignore[attr-defined]
+    text.short_description = str(field.verbose_name).removesuffix(" units")  # type: ignore[attr-defined]
+    text.admin_order_field = field.name  # type: ignore[attr-defined]
     return text
 
 

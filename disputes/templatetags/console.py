@@ -80,16 +80,20 @@ def distance(at: datetime | None) -> str:
     if at is None:
         return "–"
     seconds = int((at - timezone.now()).total_seconds())
-    past, seconds = seconds < 0, abs(seconds)
+    span = duration(abs(seconds))
+    return f"{span} ago" if seconds < 0 else f"in {span}"
+
+
+@register.filter
+def duration(seconds: int) -> str:
+    """Write a span of seconds: "2 d 6 h"."""
     days, rest = divmod(seconds, 86_400)
     hours, minutes = rest // 3_600, rest % 3_600 // 60
     if days:
-        span = f"{days} d {hours} h" if hours else f"{days} d"
-    elif hours:
-        span = f"{hours} h {minutes} min"
-    else:
-        span = f"{minutes} min" if minutes else f"{seconds} s"
-    return f"{span} ago" if past else f"in {span}"
+        return f"{days} d {hours} h" if hours else f"{days} d"
+    if hours:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{minutes} min" if minutes else f"{seconds} s"
 
 
 @register.filter

@@ -25,6 +25,7 @@ if (form) {
   const bond = document.getElementById("id_bond");
   const deposit = document.getElementById("id_deposit");
   const entries = document.getElementById("entries");
+  const words = document.getElementById("preview-words");
   const refusal = document.getElementById("preview-refusal");
   const reasons = document.getElementById("id_reasons");
   const reasonsCount = document.getElementById("reasons-count");
@@ -69,6 +70,7 @@ if (form) {
       const said = await answer.json();
       if (answer.ok) {
         show(said.entries);
+        words.textContent = said.words;
         say(said.refusal);
       } else {
         say(said.error);
