@@ -41,10 +41,10 @@ test: lint
 	@$(PY) -m config.devstack.browser
 	$(PY) -m config.devstack servers -- sh -c '\
 	  "$(PY)" manage.py makemigrations --check --dry-run && \
-	  exec "$(PY)" -m pytest -n 2 -m "not long" $(ARGS)'
+	  exec "$(PY)" -m pytest -n 2 --dist loadgroup -m "not long" $(ARGS)'
 
 test-long: environment
-	$(PY) -m config.devstack servers -- $(PY) -m pytest -n 2 -m long $(ARGS)
+	$(PY) -m config.devstack servers -- $(PY) -m pytest -n 2 --dist loadgroup -m long $(ARGS)
 
 bench: environment
 	@exec $(PY) -m bench $(ARGS)

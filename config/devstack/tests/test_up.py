@@ -19,6 +19,8 @@ from config.devstack import anvil, ports
 from config.devstack.state import PROJECT
 from config.devstack.tests.conftest import SERVER_VARIABLES, left_of, wait_for
 
+# One worker of the test run: the stack is started once.
+pytestmark = pytest.mark.xdist_group("stack")
 START_SECONDS = 150
 APPLICATIONS = {"web": "granian", "worker": "worker@bailee", "treasury": "treasury@bailee", "beat": " beat "}
 
