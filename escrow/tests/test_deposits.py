@@ -139,6 +139,19 @@ class TestScan:
         scans.scan()
         assert states() == [State.SEEN]
 
+    def test_one_that_was_overtaken_moves_nothing(self, chain, alice, pay_in):
+        scans.scan()
+        behind = ScanCursor.objects.get()
+        pay_in(alice, 5 * UNITS)
+        scans.scan()
+
+        tips = chain.node.heads()
+        stretch = scans.Stretch(behind.block_number, behind.block_number, [chain.node.block(behind.block_number)])
+        with pytest.raises(scans.CursorMoved):
+            scans._record(network.current(), behind, stretch, [], tips)
+
+        assert ScanCursor.objects.get().block_number == chain.head().number
+
     def test_a_node_of_another_chain_is_not_believed(self, chain, alice, pay_in, settings):
         settings.CHAIN_ID = chain.chain_id + 1
         settings.USDC_ADDRESS = chain.deployed["usdc"]

@@ -156,7 +156,8 @@ class TestAuthorize:
 
         ask(10 * UNITS)
         payouts.authorize_due()
-        treasury.register(secrets.token_bytes(20), chain_id=chain.chain_id)
+        successor = treasury.register(secrets.token_bytes(20), chain_id=chain.chain_id)
+        chain.mint(successor.address, 100 * UNITS)
         ask(10 * UNITS)
 
         payouts.authorize_due()
