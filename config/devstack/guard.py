@@ -2,7 +2,7 @@
 Ends the children of a supervisor that could not do it itself (kill -9, out of memory).
 
 Runs as a process of its own, by path and without imports of ours. It reads one line per child on standard input,
-`+ pid signal` when it starts and `- pid` when it ended; `x path` names a directory to remove. End of file means that
+`+ pid signal` when it starts and `- pid` when it ended; `x path` names a file or directory to remove. End of file means that
 the supervisor is gone. It holds the lock of the state directory until the last child is.
 """
 
@@ -40,7 +40,10 @@ def main() -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
     for path in rubbish:
-        shutil.rmtree(path, ignore_errors=True)
+        if os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            os.unlink(path)
 
 
 def _is_alive(pid: int) -> bool:

@@ -57,6 +57,7 @@ def started(state: State) -> Iterator[Stack]:
         _prepare(supervisor, addresses)
         say("Starting web, worker, treasury and beat")
         applications.start(supervisor, addresses, port=port)
+        supervisor.tell_guard(f"x {state.root / 'stack.json'}")
         _write_stack(state, addresses, port=port)
         try:
             yield Stack(supervisor, addresses)
