@@ -7,10 +7,10 @@ Needs a migrated database that may be thrown away: the ledger keeps what is post
 """
 
 import argparse
-import multiprocessing
 import os
 import statistics
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -63,33 +63,31 @@ def complete(closing: holds.Closing, at, commit_seconds: float) -> None:
             cursor.execute("SELECT pg_sleep(%s)", [commit_seconds])
 
 
-def one_worker(shards: int, jobs: int, commit_seconds: float, barrier, results) -> None:
+def at_once(workers: int, shards: int, jobs: int, commit_seconds: float) -> tuple[float, float, float]:
+    """Let N threads complete their jobs at the same time: (completions/s, median ms, p95 ms)."""
     ledger.FEE_SHARDS = shards
     at = clock.now()
-    closings = [funded_job(at) for _ in range(jobs)]
-    barrier.wait()
-    durations = []
-    for closing in closings:
-        begun = time.perf_counter()
-        complete(closing, at, commit_seconds)
-        durations.append(time.perf_counter() - begun)
-    results.put(durations)
+    closings = [[funded_job(at) for _ in range(jobs)] for _ in range(workers)]
+    barrier, durations = threading.Barrier(workers + 1), []
 
+    def work(own: list[holds.Closing]) -> None:
+        connection.ensure_connection()
+        barrier.wait()
+        for closing in own:
+            begun = time.perf_counter()
+            complete(closing, at, commit_seconds)
+            durations.append(time.perf_counter() - begun)
+        connection.close()
 
-def at_once(workers: int, shards: int, jobs: int, commit_seconds: float) -> tuple[float, float, float]:
-    """Let N processes complete their jobs at the same time: (completions/s, median ms, p95 ms)."""
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(workers + 1), context.Queue()
-    arguments = (shards, jobs, commit_seconds, barrier, results)
-    processes = [context.Process(target=one_worker, args=arguments) for _ in range(workers)]
-    for process in processes:
-        process.start()
+    threads = [threading.Thread(target=work, args=(own,)) for own in closings]
+    for thread in threads:
+        thread.start()
     barrier.wait()
     begun = time.perf_counter()
-    durations = sorted(duration for _ in processes for duration in results.get())
+    for thread in threads:
+        thread.join()
     elapsed = time.perf_counter() - begun
-    for process in processes:
-        process.join()
+    durations.sort()
     return len(durations) / elapsed, statistics.median(durations) * 1e3, durations[int(len(durations) * 0.95)] * 1e3
 
 
@@ -125,10 +123,10 @@ def main() -> None:
     one_post(50)  # plans and pages warm
     for name, milliseconds in one_post(1_000).items():
         print(f"  {name:<26}{milliseconds:8.3f}")
-    print(f"{options.workers} processes at once, {options.jobs} completions each:")
+    print(f"{options.workers} threads at once, {options.jobs} completions each:")
     print("  commit adds   fee accounts   completions/s   median ms   p95 ms")
     for commit_ms in (0.0, options.commit_ms):
-        for shards in (1, ledger.FEE_SHARDS):
+        for shards in (1, 16):
             rate, median, p95 = at_once(options.workers, shards, options.jobs, commit_ms / 1e3)
             print(f"  {commit_ms:>8.0f} ms{shards:>15}{rate:>16.0f}{median:>12.2f}{p95:>9.2f}")
     begun = time.perf_counter()
