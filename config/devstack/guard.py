@@ -2,8 +2,8 @@
 Ends the children of a supervisor that could not do it itself (kill -9, out of memory).
 
 Runs as a process of its own, by path and without imports of ours. It reads one line per child on standard input,
-`+ pid signal` when it starts and `- pid` when it ended; `x path` names a file or directory to remove. End of file means that
-the supervisor is gone. It holds the lock of the state directory until the last child is.
+`+ pid signal` when it starts and `- pid` when it ended; `x path` names a file or directory to remove. End of file means
+that the supervisor is gone. It holds the lock of the state directory until the last child is.
 """
 
 import contextlib
