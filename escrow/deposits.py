@@ -189,7 +189,7 @@ def _require_within_safe_limit(deposit: Deposit, *, finalized: int) -> None:
 
     :raises NotDue: if it has to wait
     """
-    if deposit.state != State.SEEN:
+    if deposit.state != State.SEEN or deposit.agent_id is None:
         raise NotDue("Only a deposit for an agent's balance counts before it is final.")
     with connection.cursor() as cursor:  # one at a time, or two could pass the limit together
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('deposits.safe'))")

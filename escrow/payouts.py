@@ -8,6 +8,7 @@ process may die anywhere in here, and two may run at once.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -83,8 +84,9 @@ def authorize(withdrawal_id: UUID, *, funds: Funds, tips: rpc.Heads, at: datetim
     """
     withdrawal = withdrawals.lock(withdrawal_id)
     at = at or clock.now()
-    if withdrawal.state == State.REQUESTED and withdrawals.over_limits(withdrawal, at=at):
-        withdrawals.hold(withdrawal, at=at)
+    reasons = withdrawals.reasons_to_hold_now(withdrawal, at=at)
+    if withdrawal.state == State.REQUESTED and reasons:
+        withdrawals.hold(withdrawal, reasons, at=at)
         return withdrawal
     fields = table.advance(withdrawal, Action.AUTHORIZE)
     if withdrawal.credited_block > tips.finalized.number:
@@ -285,7 +287,7 @@ def _paid(node: rpc.Node, here: network.Network, row: Authorization, used: usdc.
     return paid
 
 
-def _once(verb, withdrawal_id: UUID, **proof: usdc.AuthorizationLog) -> bool:  # type: ignore[no-untyped-def]
+def _once(verb: Callable[..., Withdrawal], withdrawal_id: UUID, **proof: usdc.AuthorizationLog) -> bool:
     """False if another process was first."""
     try:
         verb(withdrawal_id, **proof)

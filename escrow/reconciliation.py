@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from django.db.models import F, Sum
+from django.db.models import F, QuerySet, Sum
 
 from escrow import books, ledger, treasury
 from escrow import withdrawal_table as table
@@ -107,5 +107,5 @@ def _leaving(node: rpc.Node, here: network.Network, block: rpc.Block) -> int:
     )
 
 
-def _sum(deposits) -> int:  # type: ignore[no-untyped-def]
+def _sum(deposits: QuerySet[Deposit]) -> int:
     return deposits.aggregate(total=Sum(F("amount_units")))["total"] or 0

@@ -96,9 +96,8 @@ def _cursor(node: rpc.Node, here: network.Network) -> ScanCursor:
     start = node.block(settings.CHAIN_START_BLOCK)
     if start is None:
         raise rpc.ChainNotTrusted("the block to start from is not there")
-    known = {"chain_id": here.chain_id, "number": start.number, "defaults": {"hash": start.hash}}
     with transaction.atomic():
-        ScannedBlock.objects.get_or_create(**known)
+        ScannedBlock.objects.get_or_create(chain_id=here.chain_id, number=start.number, defaults={"hash": start.hash})
         return ScanCursor.objects.get_or_create(
             chain_id=here.chain_id, defaults={"block_number": start.number, "block_hash": start.hash}
         )[0]

@@ -214,18 +214,17 @@ def tell(kind: str, withdrawal: Withdrawal, *, at: datetime) -> None:
     log.record(kind, to=[withdrawal.agent_id], data=data, at=at)
 
 
-def over_limits(withdrawal: Withdrawal, *, at: datetime) -> bool:
-    """True if it has to be held by the limits of this moment and nobody has approved it."""
-    if withdrawal.approvals_needed:
-        return False
+def reasons_to_hold_now(withdrawal: Withdrawal, *, at: datetime) -> list[str]:
+    """What in the limits of this moment asks for a treasurer, if none has approved it."""
+    if withdrawal.approvals_needed or withdrawal.agent_id is None:
+        return []
     earlier = _recent(at=at).filter(pk__lt=withdrawal.pk)
-    return bool(withdrawal.agent_id and _reasons(withdrawal.agent_id, earlier, amount_units=withdrawal.amount_units))
+    return _reasons(withdrawal.agent_id, earlier, amount_units=withdrawal.amount_units)
 
 
-def hold(withdrawal: Withdrawal, *, at: datetime) -> None:
+def hold(withdrawal: Withdrawal, reasons: list[str], *, at: datetime) -> None:
     """Hold a locked withdrawal that the limits of today do not allow any more."""
-    earlier = _recent(at=at).filter(pk__lt=withdrawal.pk)
-    _hold(withdrawal, _reasons(withdrawal.agent_id, earlier, amount_units=withdrawal.amount_units), at=at)
+    _hold(withdrawal, reasons, at=at)
     withdrawal.save(update_fields=["state", "revision", "held_for", "approvals_needed", "approve_by"])
     tell("withdrawal.held", withdrawal, at=at)
 

@@ -32,7 +32,7 @@ class NewAddress(Strict):
     """An address to withdraw to, on a challenge for `confirm` signed by any key of the agent."""
 
     address = ChainAddress()
-    label = Shown(max_length=80, required=False, default="", allow_blank=True)
+    label = Shown(max_length=80, required=False, default="", allow_blank=True)  # type: ignore[assignment]
     challenge_id = Id()
     signature = Signature()
 
@@ -40,7 +40,7 @@ class NewAddress(Strict):
 class AddressRow(serializers.Serializer):
     id = serializers.UUIDField()
     address = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
     usable_at = serializers.DateTimeField(help_text="withdrawing to it is refused before")
     created_at = serializers.DateTimeField()
 

@@ -73,7 +73,7 @@ class Node:
         :raises NodeRefused: if the answer is an error
         """
         try:
-            answer = self._provider.make_request(method, list(params))  # type: ignore[arg-type]
+            answer = self._provider.make_request(method, list(params))
         except Exception as error:  # requests, urllib3 and json each have their own families
             raise NodeUnavailable(f"{method}: {type(error).__name__}") from error
         return _result_of(answer)
@@ -84,7 +84,7 @@ class Node:
         for start in range(0, len(calls), BATCH):
             part = calls[start : start + BATCH]
             try:
-                answers = self._provider.make_batch_request(part)  # type: ignore[arg-type]
+                answers: Any = self._provider.make_batch_request(part)  # type: ignore[arg-type]
             except Exception as error:
                 raise NodeUnavailable(f"batch: {type(error).__name__}") from error
             if not isinstance(answers, list) or len(answers) != len(part):

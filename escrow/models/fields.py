@@ -8,6 +8,10 @@ from django.db import models
 class FixedBytes(models.BinaryField):
     """Exactly `length` bytes; the database checks it."""
 
+    # What mypy's Django plugin takes a column's values for.
+    _pyi_private_set_type: bytes
+    _pyi_private_get_type: bytes
+
     def __init__(self, length: int, **options: Any) -> None:
         self.length = length
         super().__init__(max_length=length, **options)

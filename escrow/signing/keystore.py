@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_typing import Hash32
 
 
 class KeyRefused(Exception):
@@ -54,7 +55,7 @@ def sign_digest(address: bytes, digest: bytes) -> Signature:
     account = _account(settings.TREASURY_KEYSTORE)
     if bytes.fromhex(account.address[2:]) != address:
         raise KeyRefused("the treasury's key is not that of this authorization")
-    signed = account.unsafe_sign_hash(digest)
+    signed = account.unsafe_sign_hash(Hash32(digest))
     return Signature(signed.v, signed.r, signed.s)
 
 

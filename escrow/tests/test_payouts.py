@@ -141,6 +141,16 @@ class TestAuthorize:
         assert chain.balance(withdrawal.address) == 150 * UNITS
         assert not Deposit.objects.filter(swept_at=None).exists()
 
+    def test_checks_the_limits_again_and_holds_what_is_over_them_now(self, chain, rich, ask, settings):
+        withdrawal = ask()
+        settings.WITHDRAWAL_DAILY_LIMIT_UNITS = 10 * UNITS
+
+        payouts.authorize_due()
+
+        withdrawal.refresh_from_db()
+        assert (withdrawal.state, withdrawal.held_for) == (State.HELD, ["agent_limit"])
+        assert told(rich) == ["withdrawal.requested", "withdrawal.held"]
+
     def test_a_cancelled_one_is_never_signed(self, chain, rich, ask, balance_of):
         withdrawal = ask()
         withdrawals.cancel(withdrawal.pk, agent=rich)

@@ -314,7 +314,7 @@ class TestApprove:
     def test_is_not_held_again_by_the_limit_it_was_approved_over(self, held, treasurer):
         approved = withdrawals.approve(held.pk, by=treasurer, revision=held.revision)
 
-        assert not withdrawals.over_limits(approved, at=clock.now())
+        assert withdrawals.reasons_to_hold_now(approved, at=clock.now()) == []
 
     def test_goes_on_cooling_where_it_had_to(self, held, treasurer):
         Withdrawal.objects.update(cooling_until=clock.now() + timedelta(minutes=5))
