@@ -2,6 +2,7 @@ from datetime import timedelta
 
 import pytest
 
+from accounts import clock
 from accounts.models import Event
 from escrow import holds
 from escrow.models import Transfer
@@ -138,6 +139,17 @@ class TestEnforceDue:
         job.refresh_from_db()
         assert (job.state, job.deadline_failures, job.deadline_retry_at) == ("completed", 0, None)
 
+    def test_puts_off_for_an_hour_at_most_what_raises_for_months(self, long_ago, monkeypatch):
+        job = long_ago.job("delivered", **CHEAP)
+        Job.objects.filter(pk=job.pk).update(deadline_failures=2_000)
+        monkeypatch.setattr(holds, "close", lambda *_, **__: 1 / 0)
+
+        deadlines.enforce_due()
+
+        job.refresh_from_db()
+        assert job.deadline_failures == 2_001
+        assert clock.now() < job.deadline_retry_at < clock.now() + timedelta(seconds=3_601)
+
     def test_is_what_the_task_does(self, long_ago):
         job = long_ago.job("negotiating")
 
@@ -158,6 +170,6 @@ class TestAtOnce:
         assert Transition.objects.filter(action="auto_approve").count() == 12
         assert Event.objects.filter(type="job.auto_approved").count() == 24
         assert Transfer.objects.filter(reference__endswith=":close").count() == 12
-        assert {Job.objects.get(pk=job.pk).state for job in several} == {"completed"}
+        assert {(job.state, job.deadline_failures) for job in Job.objects.all()} == {("completed", 0)}
         assert money(several[0])["seller"] == SELLER_FUNDS + 12 * 990_000
         assert money(several[0])["client"] == CLIENT_FUNDS - 12 * 1_000_000
