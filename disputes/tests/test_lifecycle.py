@@ -26,6 +26,7 @@ TABLE = {
     ("evidence", "settle"): ({"opener", "respondent"}, "settled"),  # 6
     ("unanswered", "settle"): ({"opener", "respondent"}, "settled"),  # 6
     ("under_review", "settle"): ({"opener", "respondent"}, "settled"),  # 6
+    ("withdrawn", "settle"): ({"opener", "respondent"}, "withdrawn"),  # the job settles; the case is over
     ("awaiting_answer", "withdraw"): ({"opener"}, "withdrawn"),  # 7, alone while unanswered
     ("unanswered", "withdraw"): ({"opener"}, "withdrawn"),  # 7
     ("unanswered", "take"): ({"moderator"}, "under_review"),  # 8
