@@ -72,9 +72,7 @@ def check_recent() -> list[Mismatch]:
     mismatches = check(full=False, after=checkpoint.checked_entry_id)
     if not mismatches:
         unmoved = BooksCheckpoint.objects.filter(id=1, seen_entry_id=checkpoint.seen_entry_id)
-        unmoved.update(
-            checked_entry_id=checkpoint.seen_entry_id, seen_entry_id=newest_entry_id, checked_at=clock.now()
-        )
+        unmoved.update(checked_entry_id=checkpoint.seen_entry_id, seen_entry_id=newest_entry_id, checked_at=clock.now())
     return mismatches
 
 

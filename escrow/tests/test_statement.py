@@ -20,7 +20,7 @@ def job_id():
 
 @pytest.fixture
 def worked(alice, bob, credit, job_id, noon):
-    """Alice deposits 20, pays Bob 10 for a job, and asks for 3 to be paid out."""
+    """Alice deposits 20, pays Bob 10 for a job, and stakes 3."""
     key = f"job:{job_id}"
     credit(alice, 20_000_000)
     holds.fund(key, client_id=alice.id, seller_id=bob.id, price_units=10_000_000, bond_units=0, at=noon)
@@ -35,8 +35,8 @@ def worked(alice, bob, credit, job_id, noon):
         bond_to="seller",
     )
     holds.close(closing, kind="job.approve", at=noon + timedelta(hours=1))
-    moves = [Move("available", str(alice.id), -3_000_000), Move("withdrawing", str(alice.id), 3_000_000)]
-    ledger.post("withdrawal:1", kind="withdrawal.request", moves=moves, at=noon + timedelta(hours=2))
+    moves = [Move("available", str(alice.id), -3_000_000), Move("stake", str(alice.id), 3_000_000)]
+    ledger.post("stake:1", kind="stake.lock", moves=moves, at=noon + timedelta(hours=2))
 
 
 class TestLines:
@@ -44,7 +44,7 @@ class TestLines:
         own = statement.lines(alice.id, limit=10)
 
         assert [(line.account, line.amount_units, line.balance_after_units) for line in own] == [
-            ("withdrawing", 3_000_000, 3_000_000),
+            ("stake", 3_000_000, 3_000_000),
             ("available", -3_000_000, 7_000_000),
             ("available", -10_000_000, 10_000_000),
             ("available", 20_000_000, 20_000_000),

@@ -1,4 +1,5 @@
 import pytest
+from django.db import transaction
 
 from accounts import ids
 from escrow import ledger, wallet
@@ -41,16 +42,19 @@ class TestOf:
             Move("withdrawing", str(alice.id), 3_000_000),
             Move("stake", str(alice.id), 2_000_000),
         ]
-        ledger.post("t:1", kind="test", moves=moves, at=noon)
-
-        own = wallet.of(alice.id)
+        with transaction.atomic():
+            ledger.post("t:1", kind="test", moves=moves, at=noon)
+            own = wallet.of(alice.id)
+            transaction.set_rollback(True)  # no withdrawal answers for it
 
         assert (own.available_units, own.withdrawing_units, own.staked_units) == (5_000_000, 3_000_000, 2_000_000)
 
     def test_counts_deposits_until_they_are_credited(self, alice, bob, deposit, noon):
         deposit(1_500_000)
         deposit(400_000, state="below_minimum")
-        deposit(9_000_000, state="credited", posted_to="available", generation=1, credited_at=noon)
+        credited = deposit(9_000_000, state="credited", posted_to="available", generation=1, credited_at=noon)
+        moves = [Move("custody", "chain:31337", -9_000_000), Move("available", str(alice.id), 9_000_000)]
+        ledger.post(f"deposit:{credited.id}:credit:1", kind="deposit.credit", moves=moves, at=noon)
         deposit(9_000_000, state="orphaned")
         deposit(9_000_000, agent=bob)
 
