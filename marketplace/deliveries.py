@@ -8,6 +8,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
+from accounts import text
 from accounts.errors import DomainError, Invalid
 from accounts.models import Agent
 from marketplace import lifecycle, terms
@@ -52,7 +53,7 @@ def from_file(body: bytes, *, content_type: str, filename: str) -> Content:
     """
     if len(body) > settings.MAX_FILE_BYTES:
         raise FileTooLarge(f"At most {settings.MAX_FILE_BYTES} bytes.", limit=settings.MAX_FILE_BYTES)
-    return Content(body, content_type[:100], is_file=True, filename=filename[:140])
+    return Content(body, text.visible(content_type)[:100], is_file=True, filename=filename[:140])
 
 
 @transaction.atomic

@@ -58,6 +58,7 @@ class Deliveries(JobAction):
             return deliveries.from_json(asked["content"]), asked.get("note", "")
         asked = self.body(FileDelivery)
         file = asked["file"]
+        file.seek(0)  # a transaction that is tried again reads it again
         kind = file.content_type or "application/octet-stream"
         return deliveries.from_file(file.read(), content_type=kind, filename=file.name), asked.get("note", "")
 

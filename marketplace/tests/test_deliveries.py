@@ -2,7 +2,8 @@ import hashlib
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import IntegrityError, ProgrammingError, transaction
+from django.db import IntegrityError, OperationalError, ProgrammingError, transaction
+from psycopg.errors import DeadlockDetected
 
 from accounts.errors import Invalid
 from marketplace import deliveries
@@ -53,6 +54,13 @@ class TestFromJson:
 
     def test_keeps_a_large_float(self):
         assert deliveries.from_json({"avogadro": 6.022e23}).body == b'{"avogadro":6.022e+23}'
+
+
+class TestFromFile:
+    def test_shows_hidden_characters_of_a_type_that_a_stranger_named(self):
+        content = deliveries.from_file(b"", content_type="text/\u202eplain\x00", filename="a")
+
+        assert content.content_type == "text/\\u{202E}plain\\u{0000}"
 
 
 class TestDeliver:
@@ -167,6 +175,21 @@ class TestOverHttp:
         read = client_for(trade.client).get(f"/jobs/{job.id}/deliveries/1").json()
 
         assert (read["sha256"], read["size"]) == (sha256(b'{"a":[true],"b":1}'), 18)
+
+    def test_a_file_is_whole_when_the_transaction_is_tried_again(self, trade, upload, monkeypatch):
+        job, deliver, tried = trade.now("funded"), deliveries.deliver, []
+
+        def deadlocked_once(*arguments, **options):
+            tried.append(options)
+            if len(tried) == 1:
+                raise OperationalError from DeadlockDetected()
+            return deliver(*arguments, **options)
+
+        monkeypatch.setattr(deliveries, "deliver", deadlocked_once)
+        made = upload(trade.seller, job, b"work")
+
+        assert (len(tried), made.status_code) == (2, 201)
+        assert made.json()["deliveries"][0]["sha256"] == sha256(b"work")
 
     def test_a_file_comes_back_byte_for_byte(self, trade, upload, client_for):
         job = trade.now("funded")
