@@ -40,7 +40,7 @@ def begin(agent_id: UUID, *, challenge_id: UUID, signature: bytes, at: datetime 
 def finish(agent_id: UUID, *, at: datetime | None = None) -> None:
     """End the open business of a leaving agent and deactivate it; safe to run twice, or twice at once."""
     for end_business in seams.leaving:
-        end_business(agent_id, at or clock.now())
+        end_business(agent_id, at)
     _deactivate(agent_id, at=at)
 
 

@@ -27,11 +27,12 @@ class Registry(Generic[Function]):
         return iter(self._functions)
 
 
-# An agent is leaving: end its open business, one transaction an item, safe to run twice.
-leaving: Registry[Callable[[UUID, datetime], None]] = Registry()
+# An agent is leaving: end its open business, one transaction an item, safe to run twice. Without a time each item is
+# judged by the clock under its own lock.
+leaving: Registry[Callable[[UUID, datetime | None], None]] = Registry()
 
 # An agent is suspended: end what is not funded yet, safe to run twice.
-suspended: Registry[Callable[[UUID, datetime], None]] = Registry()
+suspended: Registry[Callable[[UUID, datetime | None], None]] = Registry()
 
 # Parts of an agent's public record, by the agent's id.
 profile_parts: Registry[Callable[[UUID], dict[str, Any]]] = Registry()

@@ -9,7 +9,7 @@ import logging
 from datetime import datetime
 from uuid import UUID
 
-from accounts import clock, seams
+from accounts import seams
 from accounts.models import Agent
 
 log = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def stop_business(agent_id: UUID, *, at: datetime | None = None) -> None:
     """Decline and pause what an agent has open and unfunded; safe to run twice, or twice at once."""
     for stop in seams.suspended:
-        stop(agent_id, at or clock.now())
+        stop(agent_id, at)
 
 
 def stop_all() -> None:

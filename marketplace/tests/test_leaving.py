@@ -1,10 +1,15 @@
 """A departure from end to end: what `accounts.departures` asks of this app."""
 
-import pytest
+import threading
+import time
+from datetime import timedelta
 
-from accounts import departures, seams
+import pytest
+from django.db import transaction
+
+from accounts import clock, departures, seams
 from accounts.models import Agent
-from marketplace import jobs, listings
+from marketplace import deadlines, jobs, lifecycle, listings
 from marketplace.models import Job, Listing
 from marketplace.tests.trades import Trade
 
@@ -79,3 +84,25 @@ class TestAtOnce:
         assert set(states(several)) == {"cancelled"}
         assert {Agent.objects.get(pk=agent.pk).status for agent in (trade.client, trade.seller)} == {"deactivated"}
         assert all((money(job)["hold"], money(job)["bond"]) == (0, 0) for job in several)
+
+    def test_a_client_that_leaves_is_too_late_when_the_clock_runs_out_before_its_job_is_reached(self, race, trade):
+        job = trade.now("funded", **CHEAP)
+        leave(trade.client)
+        held = threading.Event()
+        soon = clock.now() + timedelta(seconds=0.3)
+        Job.objects.filter(pk=job.pk).update(deadline_at=soon, deliver_by=soon)
+
+        def hold():
+            with transaction.atomic():
+                lifecycle.lock(job.pk)
+                held.set()
+                time.sleep(0.6)
+
+        def depart():
+            assert held.wait(timeout=10)
+            departures.finish(trade.client.pk)
+
+        assert race(hold, depart) == [None, None]
+
+        assert states([job]) == ["funded"]
+        assert deadlines.enforce(job.pk).state == "failed"
