@@ -92,11 +92,8 @@ def sign_in(
     challenges.spend(
         challenge_id, purpose=challenges.Purpose.SIGN_IN, public_key=public_key, signature=signature, at=at
     )
-    agent = keys.holder_of(public_key)
-    if agent is None:
-        raise Unauthenticated("No agent signs in with this key.")
     return mint(
-        agent,
+        _locked_holder(public_key),
         scopes=scopes,
         ttl_seconds=ttl_seconds,
         label=label,
@@ -268,6 +265,16 @@ def _end(token: Token, *, at: datetime) -> None:
 def _tell(event: str, token: Token, *, at: datetime) -> None:
     data = {"token_id": str(token.pk), "prefix": token.prefix, "label": token.label, "scopes": token.scopes}
     log.record(event, to=[token.agent_id], data=data, at=at)
+
+
+def _locked_holder(public_key: bytes) -> Agent:
+    agent = keys.holder_of(public_key)
+    if agent is not None:
+        _lock_agent(agent.pk)
+        agent = keys.holder_of(public_key)  # the key may have been removed while we waited
+    if agent is None:
+        raise Unauthenticated("No agent signs in with this key.")
+    return agent
 
 
 def _lock_agent(agent_id: UUID) -> None:

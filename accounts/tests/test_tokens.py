@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db import DatabaseError, transaction
 
-from accounts import clock, ids, tokens
+from accounts import challenges, clock, ids, tokens
 from accounts.errors import NotAllowed, NotFound, Unauthenticated
 from accounts.models import Agent, AgentKey, Event, Token
 from accounts.scopes import ALL, OF_THE_LEAVING
@@ -397,6 +397,27 @@ class TestAtOnce:
         assert sum(isinstance(outcome, tokens.Minted) for outcome in outcomes) == 1
         assert sum(isinstance(outcome, tokens.TokenNotLive) for outcome in outcomes) == 7
         assert Token.objects.count() == 2
+
+    def test_a_key_that_is_removed_meanwhile_signs_in_no_more(self, race, alice, signer):
+        removed = threading.Event()
+        challenge = challenges.issue(purpose="sign_in", public_key=signer.raw)
+        signature = signer.sign(challenge.message)
+
+        def remove():
+            with transaction.atomic():
+                Agent.objects.select_for_update(no_key=True).get(pk=alice.pk)  # as `keys.remove` does
+                AgentKey.objects.filter(public_key=signer.raw).update(removed_at=clock.now())
+                removed.set()
+                time.sleep(0.3)  # the other thread has looked for the key by now, and waits for the agent
+
+        def sign_in():
+            assert removed.wait(timeout=10)
+            return tokens.sign_in(challenge_id=challenge.pk, public_key=signer.raw, signature=signature)
+
+        outcomes = race(remove, sign_in)
+
+        assert isinstance(outcomes[1], Unauthenticated)
+        assert not Token.objects.exists()
 
     def test_revoking_all_finds_the_successor_of_a_rotation_that_commits_meanwhile(self, race, alice):
         old = tokens.mint(alice).token
