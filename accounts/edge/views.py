@@ -64,6 +64,10 @@ class View(APIView):
         given = [value for values in request.query_params.lists() for value in values[1]]
         if any("\x00" in value for value in [*given, *(v for v in kwargs.values() if isinstance(v, str))]):
             raise Invalid("An address may not hold NUL.")
+        previews = [value.lower() for value in request.query_params.getlist("preview")]
+        if request.method not in _SAFE and previews not in ([], ["true"], ["false"]):
+            # Who asks for a preview in other words must not get the action itself.
+            raise Invalid.at("/preview", "invalid_choice", "`preview` is true or false.")
 
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         """Name the methods of this address in `Allow`, to anybody."""

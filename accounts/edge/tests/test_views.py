@@ -190,6 +190,13 @@ class TestTransaction:
 
         assert list(Event.objects.filter(type__startswith="test.").values_list("type", flat=True)) == ["test.note"]
 
+    @pytest.mark.parametrize("asked", ["preview=1", "preview=yes", "preview=", "preview=true&preview=false"])
+    def test_is_not_done_when_a_preview_is_asked_for_in_other_words(self, client, asked):
+        answer = client.post(f"/notes?{asked}")
+
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "/preview")
+        assert notes() == 0
+
     def test_is_not_there_to_be_previewed_without_a_preview(self, client):
         answer = client.preview("/notes")
 
