@@ -20,6 +20,7 @@ from accounts.errors import Invalid, NotAvailable
 MIN_PRICE_UNITS = 10_000
 MAX_PRICE_UNITS = 1_000_000 * fields.UNITS_PER_USDC
 YEAR, FORTNIGHT, DAY = 31_536_000, 1_209_600, 86_400
+MAX_TITLE = 140
 MAX_REQUIREMENTS_BYTES = 16 * 1024
 MAX_REQUIREMENTS_DEPTH = 16
 MAX_SAFE_INTEGER = 2**53 - 1
@@ -37,7 +38,7 @@ class TermsBody(fields.Strict):
     """Terms as an agent sends them."""
 
     price = fields.MoneyField(min_units=MIN_PRICE_UNITS, max_units=MAX_PRICE_UNITS)
-    title = fields.Text(min_length=1, max_length=140)
+    title = fields.Text(min_length=1, max_length=MAX_TITLE)
     requirements = fields.JsonObject(required=False)
     delivery_seconds = fields.Whole(min_value=1, max_value=YEAR)
     review_seconds = fields.Whole(required=False, min_value=1, max_value=FORTNIGHT)
@@ -116,6 +117,7 @@ def read(given: dict[str, Any]) -> Terms:
         "fee_bps": _fee_bps(given.get("fee_bps")),
     }
     document = normalised(document)
+    _bounded_title(document["title"])
     _bounded_requirements(document["requirements"])
     return Terms(
         price_units=price,
@@ -204,6 +206,11 @@ def _fee_bps(given: int | None) -> int:
     if given is not None and given != settings.FEE_BPS:
         raise Invalid.at("/terms/fee_bps", "fee_differs", f"The platform's fee is {settings.FEE_BPS} basis points.")
     return settings.FEE_BPS
+
+
+def _bounded_title(title: str) -> None:
+    if len(title) > MAX_TITLE:  # NFC makes two characters of some
+        raise Invalid.at("/terms/title", "max_length", f"At most {MAX_TITLE} characters, in NFC.")
 
 
 def _bounded_requirements(requirements: dict[str, Any]) -> None:

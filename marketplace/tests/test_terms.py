@@ -129,6 +129,15 @@ class TestRead:
 
         assert terms.read(asked.validated_data).revision_seconds == revision_seconds
 
+    def test_measures_the_title_that_is_stored(self):
+        letter = "\u0958"  # one character, two in NFC
+
+        assert len(terms_of(title=letter * 70).document["title"]) == 140
+        with pytest.raises(Invalid) as refusal:
+            terms_of(title=letter * 71)
+
+        assert refusal.value.errors[0][:2] == ("/terms/title", "max_length")
+
     def test_refuses_two_keys_that_become_one(self):
         with pytest.raises(Invalid) as refusal:
             terms_of(requirements={"list": [{"o\u0308": 1, "\u00f6": 2}]})
