@@ -1,6 +1,7 @@
 """What the parties do in a case: open it, answer, settle, withdraw. The moderators' part is arbitration.py."""
 
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -81,14 +82,8 @@ def answer(
     dispute = lifecycle.lock(dispute_id)
     who, at = lifecycle.who_of(by, dispute), lifecycle.moment(at)
     role = lifecycle.role_named(dispute, who)
-    lifecycle.advance(
-        dispute,
-        Action.ANSWER,
-        by=who,
-        at=at,
-        answered_at=at,
-        **{f"statement_of_{role}": statement, f"requested_by_{role}_bps": requested_seller_bps},
-    )
+    said: dict[str, Any] = {f"statement_of_{role}": statement, f"requested_by_{role}_bps": requested_seller_bps}
+    lifecycle.advance(dispute, Action.ANSWER, by=who, at=at, answered_at=at, **said)
     show_clock(dispute)
     tell("dispute.answered", dispute, at, by=role)
     return dispute

@@ -84,7 +84,7 @@ class Rule(NamedTuple):
     when: tuple[Condition, ...]
 
 
-def _row(row: str, action: Action, origin: set[str], by: set[Who], to: str | None, *when: Condition) -> Rule:
+def _row(row: str, action: Action, origin: Any, by: set[Who], to: str | None, *when: Condition) -> Rule:
     return Rule(row, action, frozenset(origin), frozenset(by), to, when)
 
 

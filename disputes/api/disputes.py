@@ -53,6 +53,7 @@ class QuestionAnswer(Strict):
 
 class CaseAction(ActionView):
     scopes: ClassVar[dict[str, str]] = {"POST": "disputes:write"}
+    request: Any
 
     def answer(self, dispute_id: UUID, status: int = 200) -> Response:
         found = rendering.whole(Dispute.objects.filter(pk=dispute_id)).get()
@@ -117,7 +118,7 @@ class Withdrawal(CaseAction):
 
 
 class EvidenceItems(CaseAction):
-    parser_classes: ClassVar[list[Any]] = [StrictJson, BoundedMultipart]
+    parser_classes = [StrictJson, BoundedMultipart]
 
     @documented(request=EvidenceBody, responses={201: shapes.DisputeShape})
     def post(self, request: Any, dispute_id: UUID) -> Response:

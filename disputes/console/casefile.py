@@ -145,9 +145,10 @@ _TERMS = tuple(AgreedTerms().fields)
 
 
 def _versions(offers: Sequence[Offer], job: Job, agreed: Offer | None) -> list[Version]:
-    versions, before = [], None
+    versions: list[Version] = []
+    before: Offer | None = None
     for offer in offers:
-        changes = _changes(before.terms, offer.terms) if before else []
+        changes = _changes(before.terms, offer.terms) if before is not None else []
         by = "client" if offer.author_id == job.client_id else "seller"
         versions.append(Version(offer, by, offer == agreed, changes))
         before = offer

@@ -61,7 +61,12 @@ class RulingForm(SplitForm):
             },
         )
         if not dispute.bond_units:
-            form.fields["bond"].choices = [(Party.SELLER, "There is no bond")]
+            form._offer("bond", Party.SELLER, "There is no bond")
         if not dispute.deposit_due_units:
-            form.fields["deposit"].choices = [(Deposit.BACK, "There is no deposit")]
+            form._offer("deposit", Deposit.BACK, "There is no deposit")
         return form
+
+    def _offer(self, name: str, value: str, label: str) -> None:
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101 (declared above)
+        field.choices = [(value, label)]

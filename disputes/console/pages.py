@@ -63,14 +63,14 @@ def queue(request: HttpRequest) -> HttpResponse:
 
 @_for_case_staff
 @require_GET
-def case(request: HttpRequest, case_id: UUID) -> HttpResponse:
+def case(request: Any, case_id: UUID) -> HttpResponse:
     """Show everything about a case on one page."""
     return _case_page(request, casefile.read(case_id))
 
 
 @_for_case_staff
 @require_POST
-def take(request: HttpRequest, case_id: UUID) -> HttpResponse:
+def take(request: Any, case_id: UUID) -> HttpResponse:
     """Make a case one's own."""
     try:
         retrying(lambda: arbitration.take(case_id, moderator=request.user))
@@ -82,7 +82,7 @@ def take(request: HttpRequest, case_id: UUID) -> HttpResponse:
 
 @_for_case_staff
 @require_GET
-def preview(request: HttpRequest, case_id: UUID) -> HttpResponse:
+def preview(request: Any, case_id: UUID) -> HttpResponse:
     """Answer what a ruling would post, entry by entry, reckoned by the code that posts it."""
     form = SplitForm(request.GET)
     if not form.is_valid():
@@ -103,7 +103,7 @@ def preview(request: HttpRequest, case_id: UUID) -> HttpResponse:
 
 @_for_case_staff
 @require_POST
-def ruling(request: HttpRequest, case_id: UUID) -> HttpResponse:
+def ruling(request: Any, case_id: UUID) -> HttpResponse:
     """Show what was filled in, and what it will do, once more before it counts."""
     file = casefile.read(case_id)
     form = RulingForm.for_case(file.dispute, request.POST)
@@ -127,7 +127,7 @@ def ruling(request: HttpRequest, case_id: UUID) -> HttpResponse:
 
 @_for_case_staff
 @require_POST
-def confirm(request: HttpRequest, case_id: UUID) -> HttpResponse:
+def confirm(request: Any, case_id: UUID) -> HttpResponse:
     """Rule. A second click finds the ruling made and changes nothing."""
     file = casefile.read(case_id)
     form = RulingForm.for_case(file.dispute, request.POST)
@@ -157,7 +157,7 @@ def confirm(request: HttpRequest, case_id: UUID) -> HttpResponse:
     return _to_case(case_id)
 
 
-def _ruled_already(request: HttpRequest, case_id: UUID) -> bool:
+def _ruled_already(request: Any, case_id: UUID) -> bool:
     """Say so if this very ruling was made by an earlier click of the same person."""
     made = Ruling.objects.filter(
         dispute_id=case_id, author=request.user, revision=_number(request.POST.get("revision"))
