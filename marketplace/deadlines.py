@@ -71,7 +71,8 @@ def _postpone(job_id: UUID) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE marketplace_job SET deadline_failures = deadline_failures + 1,"
-            " deadline_retry_at = clock_timestamp() + make_interval(secs => least(3600, 2 ^ least(20, deadline_failures + 1)))"
+            " deadline_retry_at = clock_timestamp()"
+            " + make_interval(secs => least(3600, 2 ^ least(20, deadline_failures + 1)))"
             " WHERE id = %s",
             [job_id],
         )

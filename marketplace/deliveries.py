@@ -64,9 +64,7 @@ def deliver(job_id: UUID, *, seller: Agent, content: Content, note: str = "", at
     :raises lifecycle.TransitionNotAllowed: after the clock, after ten deliveries, or for another than the seller
     """
     job = lifecycle.lock(job_id, at=at)
-    lifecycle.advance(
-        job, Action.DELIVER, by=lifecycle.role_of(seller, job), deliveries_count=job.deliveries_count + 1
-    )
+    lifecycle.advance(job, Action.DELIVER, by=lifecycle.role_of(seller, job), deliveries_count=job.deliveries_count + 1)
     Delivery.objects.bulk_create([
         Delivery(
             job=job,
