@@ -74,6 +74,7 @@ def _run_with_marks(command: list[str | Path], *, total: int) -> None:
             seen += line.startswith(("Collecting ", "Requirement already satisfied"))
             if line.startswith("Installing collected"):
                 print(f"  {total}/{total} downloaded, installing", flush=True)
+                last = float("inf")
             elif time.monotonic() - last > MARKS_EVERY_SECONDS:
                 last = time.monotonic()
                 print(f"  {min(seen, total)}/{total}", flush=True)
