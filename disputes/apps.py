@@ -5,3 +5,10 @@ class DisputesConfig(AppConfig):
     """The quarrels: cases, evidence, rulings, and the console in which they are decided."""
 
     name = "disputes"
+
+    def ready(self) -> None:
+        from accounts import seams
+        from disputes import books, records
+
+        books.register()
+        seams.profile_parts.register(records.of_agent)
