@@ -101,7 +101,7 @@ def register_all(site: admin.AdminSite) -> None:
 def _admin_for(model: type[models.Model]) -> type[ReadOnly]:
     label = model._meta.label
     columns = COLUMNS.get(label) or tuple(field.name for field in _fields_of(model)[:6])
-    shown = {_shown_as(field): _text_of(field) for field in _fields_of(model) if isinstance(field, _SHOWN_SPECIALLY)}
+    shown = {_shown_as(field): _text_of(field) for field in _fields_of(model) if _is_special(field)}
     relations = [name for name in columns if _is_relation(model, name)]
     return type(
         f"{model.__name__}Admin",
