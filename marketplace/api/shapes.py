@@ -110,7 +110,7 @@ class DeliveryShape(serializers.Serializer):
     filename = serializers.CharField(required=False)
     note = serializers.CharField()
     delivered_at = serializers.DateTimeField()
-    check_results = serializers.JSONField(allow_null=True)
+    check_results = serializers.JSONField(help_text="null until checks have run")
 
 
 class DeliveryList(serializers.Serializer):
