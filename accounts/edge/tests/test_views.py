@@ -127,7 +127,7 @@ class TestKey:
         assert answer.json()["code"] == "invalid_request"
         assert notes() == 0
 
-    @pytest.mark.parametrize("key", ["!", "~", "x" * 255, str(uuid.uuid4())])
+    @pytest.mark.parametrize("key", ["!", "~", "x" * 255, "019aa3f1-6f0e-7c55-9d3e-0d9b3f3a6c11"])
     def test_may_be_any_visible_ascii(self, client, key):
         assert client.post("/notes", key=key).status_code == 201
 
