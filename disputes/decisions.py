@@ -124,13 +124,14 @@ def in_words(dispute: Dispute, job: Job, decision: Decision) -> str:
         parts.append(f"{units_to_text(fee_units)} USDC to the platform as its fee")
     if job.bond_units:
         parts.append(f"the bond of {units_to_text(job.bond_units)} USDC to the {decision.bond_to}")
-    if dispute.deposit_due_units:
+    deposit_units = sum(move.amount_units for move in deposit_moves(dispute, job, decision) if move.amount_units > 0)
+    if deposit_units:
         whither = {
             Deposit.BACK: f"back to the {dispute.opened_by}",
             Deposit.OTHER_SIDE: f"to the {dispute.respondent_role}",
             Deposit.PENALTIES: "to the platform",
         }[Deposit(decision.deposit)]
-        parts.append(f"the deposit of {units_to_text(dispute.deposit_due_units)} USDC {whither}")
+        parts.append(f"the deposit of {units_to_text(deposit_units)} USDC {whither}")
     return ", ".join(parts)
 
 

@@ -46,6 +46,7 @@ def browser(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"],
         )
         yield chromium
+        connections.close_all()  # the ones opened beside that loop, which nobody else would close
         chromium.close()
 
 
