@@ -78,3 +78,14 @@ def test_on_the_same_chain_emptied_it_puts_the_contracts_where_they_were(chain, 
     chains.end()
 
     assert (again["usdc"], again["factory"]) == (first["usdc"], first["factory"])
+
+
+class TestRegisterKeys:
+    """`manage.py register_keys`: what a real chain has instead of `deploy_contracts`."""
+
+    def test_records_the_addresses_of_the_keystores(self, chain, db):
+        for _ in range(2):
+            call_command("register_keys", verbosity=0)
+
+        assert [row.address for row in Treasury.objects.all()] == [chain.treasury]
+        assert {row.address for row in Relayer.objects.all()} == set(chain.deployed["relayers"])

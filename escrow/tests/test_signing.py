@@ -25,6 +25,20 @@ def test_the_treasury_process_can():
     assert imported_by("treasury").returncode == 0
 
 
+def test_a_web_process_loads_neither_web3_nor_keys():
+    code = (
+        "import django; django.setup(); import config.urls, escrow.tasks, sys;"
+        "print([name for name in ('web3', 'eth_account', 'escrow.signing') if name in sys.modules])"
+    )
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", "BAILEE_PROCESS": "web"}
+
+    outcome = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+
+    assert outcome.stdout.strip().splitlines()[-1] == "[]"
+
+
 def imported_by(process: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", "BAILEE_PROCESS": process}
     return subprocess.run(
