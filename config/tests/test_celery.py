@@ -45,7 +45,7 @@ class TestSchedule:
         assert every.queue == TASKS[every.task].queue
         assert every.queue in QUEUES
 
-    @pytest.mark.parametrize("name", TASKS)
+    @pytest.mark.parametrize("name", sorted(TASKS))
     def test_every_task_has_a_queue_and_keeps_no_result(self, name):
         assert TASKS[name].queue in QUEUES
         assert TASKS[name].ignore_result

@@ -1,7 +1,6 @@
 """One transaction for the verb, its events and the answer for its key."""
 
 import threading
-import uuid
 
 import pytest
 from django.db import connection, transaction
