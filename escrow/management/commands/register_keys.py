@@ -8,7 +8,7 @@ from escrow.chain import addresses, network
 
 class Command(BaseCommand):
     help = (
-        "Record the addresses of the keystores, run once where the keys are (BAILEE_PROCESS=treasury): from then on this"
+        "Record the addresses of the keystores, once, where the keys are (BAILEE_PROCESS=treasury): from then on this"
         " treasury signs and these relayers pay gas. A second run changes nothing."
     )
 
