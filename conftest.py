@@ -5,6 +5,7 @@ A test on one connection (`db`) runs in a transaction that is rolled back; its d
 are read. A race or a crash (`transaction=True`) commits for real, and the tables are emptied afterwards.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -19,6 +20,15 @@ SCOPES = (
     "profile:write listings:write jobs:read jobs:write wallet:read wallet:write withdrawals:write"
     " disputes:write events:read webhooks:write tokens:write"
 ).split()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the long suites unless somebody asks for them: `-m long`, as `make test-long` does, or TEST_LONG=1."""
+    if config.getoption("markexpr") or os.environ.get("TEST_LONG") == "1":
+        return
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.skip(reason="long: run it by `make test-long`"))
 
 
 # --- the database ---------------------------------------------------------------------------------------------------

@@ -495,7 +495,7 @@ def text(units: int) -> str:
     return f"{units // 1_000_000}.{units % 1_000_000:06}"
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 class TestTrading:
     @pytest.fixture(autouse=True)
     def agents(self, make_agent, noon):
@@ -507,7 +507,7 @@ class TestTrading:
             Trading,
             settings=settings(
                 max_examples=histories,
-                stateful_step_count=20,
+                stateful_step_count=15,
                 deadline=None,
                 database=None,
                 suppress_health_check=[*HealthCheck],
