@@ -1,8 +1,8 @@
 """
 What every test stands on: the real PostgreSQL, and books that are checked after each test.
 
-A test on one connection (`db`) runs in a transaction that is rolled back; its deferred guards are fired before the books
-are read. A race or a crash (`transaction=True`) commits for real, and the tables are emptied afterwards.
+A test on one connection (`db`) runs in a transaction that is rolled back; its deferred guards are fired before the
+books are read. A race or a crash (`transaction=True`) commits for real, and the tables are emptied afterwards.
 """
 
 import os
@@ -16,10 +16,10 @@ from django.db import connection, connections
 
 from accounts.models import Agent
 
-SCOPES = (
-    "profile:write listings:write jobs:read jobs:write wallet:read wallet:write withdrawals:write"
-    " disputes:write events:read webhooks:write tokens:write"
-).split()
+SCOPES = [
+    "profile:write", "listings:write", "jobs:read", "jobs:write", "wallet:read", "wallet:write", "withdrawals:write",
+    "disputes:write", "events:read", "webhooks:write", "tokens:write",
+]  # fmt: skip
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -168,5 +168,3 @@ def race(transactional_db: None) -> Callable[..., list[Any]]:
         return outcomes
 
     return race
-
-
