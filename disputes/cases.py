@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import transaction
 
 from accounts import ids, spending
-from accounts.errors import Conflict
+from accounts.errors import Conflict, NotFound
 from accounts.events import log
 from accounts.models import Agent, Token
 from disputes import deposits, effects, lifecycle
@@ -125,6 +125,8 @@ def settle_offer(job_id: UUID, *, by: Agent, seller_bps: int, at: datetime | Non
         job = settlements.offer(job_id, by=by, seller_bps=seller_bps, at=at)
         _refuse_if_frozen_meanwhile(job)
         return job
+    if by.id not in (dispute.client_id, dispute.seller_id):
+        raise NotFound  # in the words for an unknown job: a stranger does not learn that there is a case
     who, at = lifecycle.who_of(by, dispute), lifecycle.moment(at)
     lifecycle.rule_for(dispute, Action.SETTLE, who, at)
     back = deposits.closing_moves(dispute, went=Deposit.BACK, client_share_units=0, seller_share_units=0)

@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 
+from accounts import ids
 from accounts.models import Agent
 from disputes import deadlines
 from disputes.models import Dispute, Evidence
@@ -267,6 +268,16 @@ class TestSettlementOffers:
 
         assert client.delete(f"/jobs/{job.id}/settlement-offers").json()["settlement"] == {}
         assert client.delete(f"/jobs/{job.id}/settlement-offers").status_code == 404
+
+    def test_a_stranger_cannot_tell_a_disputed_job_from_an_unknown_one(self, case, job, carol, client_for):
+        stranger, offer = client_for(carol), {"seller_bps": 5_000}
+
+        foreign, unknown = (
+            stranger.post(f"/jobs/{job_id}/settlement-offers", offer).json() for job_id in (job.id, ids.uuid7())
+        )
+
+        assert foreign | {"request_id": ""} == unknown | {"request_id": ""}
+        assert foreign["code"] == "not_found"
 
     def test_need_a_key_and_a_share(self, client, case, job):
         no_key = client.post(f"/jobs/{job.id}/settlement-offers", {"seller_bps": 1}, key=None)
