@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
@@ -64,7 +65,7 @@ def refusal_of(error: Exception) -> DomainError | None:
             refusal = DomainError(str(error.detail))
             refusal.status = error.status_code
             refusal.code = _CODES.get(error.status_code, "invalid_request")
-            refusal.title = str(error.default_detail)
+            refusal.title = HTTPStatus(error.status_code).phrase
             return refusal
     return None
 

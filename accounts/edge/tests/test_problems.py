@@ -157,7 +157,7 @@ class TestMethod:
     def test_that_is_not_there_names_those_that_are(self, method):
         answer = Client().generic(method, "/v1/echo", b"{}", content_type="application/json")
 
-        problem(answer, 405, "method_not_allowed")
+        assert problem(answer, 405, "method_not_allowed")["title"] == "Method Not Allowed"
         assert answer["Allow"] == "GET, POST, HEAD, OPTIONS"
 
     def test_head_answers_as_get_without_the_body(self):
