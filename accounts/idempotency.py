@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from django.db import connection
 
 from accounts.errors import DomainError, Invalid
-from accounts.models import IdempotencyRecord
 
 
 class KeyRequired(DomainError):
@@ -83,11 +82,12 @@ def earlier_answer(scope: str, key: str, *, fingerprint: bytes) -> Answer | None
 
 def remember(scope: str, key: str, *, fingerprint: bytes, answer: Answer, keep: bool) -> None:
     """Store the answer beside its effect; `keep` for keys of money, which never expire."""
-    IdempotencyRecord.objects.bulk_create([
-        IdempotencyRecord(
-            scope=scope, key=key, fingerprint=fingerprint, status=answer.status, answer=answer.body, keep=keep
+    with connection.cursor() as cursor:  # written out, because every call does it
+        cursor.execute(
+            "INSERT INTO accounts_idempotencyrecord (scope, key, fingerprint, status, answer, keep)"
+            " VALUES (%s, %s, %s, %s, %s::jsonb, %s)",
+            [scope, key, fingerprint, answer.status, json.dumps(answer.body, default=str), keep],
         )
-    ])  # fmt: skip
 
 
 def forget_expired(*, hours: int = 24) -> int:
