@@ -1,6 +1,7 @@
 """Reading bodies: bounded while they are read, strict about what JSON leaves open."""
 
 import json
+import re
 from typing import IO, Any
 
 from django.conf import settings
@@ -41,13 +42,13 @@ def loads(raw: bytes) -> Any:
     :raises Invalid: for anything but one JSON value of at most `MAX_JSON_DEPTH` levels
     """
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse_constant)
+        text = raw.decode("utf-8")
+        _refuse_depth(text)
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_constant)
     except UnicodeDecodeError:
         raise Invalid.at("", "not_utf8", "The body is not UTF-8.") from None
     except json.JSONDecodeError as error:
         raise Invalid.at("", "not_json", f"The body is not JSON: {error.msg} at character {error.pos}.") from None
-    except RecursionError:
-        raise Invalid.at("", "too_deep", f"At most {settings.MAX_JSON_DEPTH} levels of nesting.") from None
     except ValueError as error:  # an integer of thousands of digits
         raise Invalid.at("", "not_json", f"The body is not JSON: {error}.") from None
     _inspect(value)
@@ -70,6 +71,21 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise Invalid.at("", "not_json", f"{name} is not JSON.")
+
+
+# A string, which may hold brackets and may have no end, or a bracket.
+_MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+
+
+def _refuse_depth(text: str) -> None:
+    """Count levels before the parser does: it recurses in C, where a raised recursion limit lets the stack overflow."""
+    if text.count("[") + text.count("{") <= settings.MAX_JSON_DEPTH:
+        return
+    depth = 0
+    for mark in _MARKS.finditer(text):
+        depth += (mark[0] in "[{") - (mark[0] in "]}")
+        if depth > settings.MAX_JSON_DEPTH:
+            raise Invalid.at("", "too_deep", f"At most {settings.MAX_JSON_DEPTH} levels of nesting.")
 
 
 def _inspect(value: Any) -> None:
