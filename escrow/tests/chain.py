@@ -90,6 +90,11 @@ class LocalChain:
         self.node.ask("evm_increaseTime", hex(seconds))
         self.mine()
 
+    def catch_up_with_the_clock(self) -> None:
+        """Put back to an earlier block, anvil goes on from that block's time: its head would look stale."""
+        self.node.ask("evm_setNextBlockTimestamp", hex(max(int(time.time()), self.head().timestamp + 1)))
+        self.mine()
+
     def reorg(self, depth: int) -> None:
         """Replace the newest blocks by as many empty ones, which lose their transactions."""
         self.reorganised = True
@@ -137,6 +142,7 @@ class Chains:
         if self._chain is None:
             self._chain = LocalChain(self._stack.enter_context(anvil()), self._new_state_dir())
         self._snapshot = self._chain.snapshot()
+        self._chain.catch_up_with_the_clock()
         return self._chain
 
     def give_back(self) -> None:
