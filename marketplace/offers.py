@@ -3,6 +3,7 @@ Negotiation: one side proposes, the two counter in turn, one agrees to the other
 """
 
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -105,9 +106,7 @@ def counter(
 
 
 @transaction.atomic
-def agree(
-    job_id: UUID, *, by: Agent, terms_hash: str, token: Token | None = None, at: datetime | None = None
-) -> Job:
+def agree(job_id: UUID, *, by: Agent, terms_hash: str, token: Token | None = None, at: datetime | None = None) -> Job:
     """
     Accept the other side's latest offer. A seller's agreement, like its counter, is its consent to the bond.
 
@@ -153,7 +152,7 @@ def _count_bond(token: Token | None, role: Role, bond_units: int, at: datetime) 
         spending.spend(token, units=bond_units, at=at)
 
 
-def _columns(terms: Terms) -> dict[str, int]:
+def _columns(terms: Terms) -> dict[str, Any]:
     return {
         "price_units": terms.price_units,
         "bond_units": terms.bond_units,

@@ -1,4 +1,4 @@
-"""The work. `/jobs/{id}/dispute` and `/jobs/{id}/settlement-offers` are served by `disputes`, which locks a case first."""
+"""The work. `disputes` serves `/jobs/{id}/dispute` and `/jobs/{id}/settlement-offers`: it locks the case first."""
 
 from django.urls import path
 

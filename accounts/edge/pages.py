@@ -65,13 +65,12 @@ def _opened(cursor: str, model: type[Model], keys: Sequence[str]) -> list[Any]:
 
 
 def _as_stored(model: type[Model], key: str, value: str) -> Any:
-    name = key.lstrip("-")
-    if name in {field.name for field in model._meta.fields}:
-        field = model._meta.get_field(name)
-        value = field.to_python(value)
-        field.run_validators(value)
-        return value
-    return int(value)
+    field = {field.name: field for field in model._meta.fields}.get(key.lstrip("-"))
+    if field is None:  # a number that the query made up
+        return int(value)
+    stored = field.to_python(value)
+    field.run_validators(stored)
+    return stored
 
 
 def _beyond(keys: Sequence[str], values: Sequence[Any]) -> Q:

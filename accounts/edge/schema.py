@@ -24,7 +24,7 @@ class Problem(serializers.Serializer):
     detail = serializers.CharField()
     code = serializers.CharField()
     request_id = serializers.CharField()
-    errors = FieldProblem(many=True, required=False)
+    errors = FieldProblem(many=True, required=False)  # type: ignore[assignment]
 
 
 def documented(**options: Any) -> Any:
@@ -69,6 +69,8 @@ class Preview(serializers.Serializer):
 class Operation(AutoSchema):
     """Our conventions in every operation: its scope, its key, its refusals, its preview."""
 
+    view: Any
+
     def get_operation_id(self) -> str:
         path = self.path.removeprefix("/v1/").replace("{", "").replace("}", "")
         return "_".join([self.method.lower(), *path.replace("-", "_").split("/")])
@@ -80,7 +82,7 @@ class Operation(AutoSchema):
         public = not self.view.authentication_classes or self.method in self.view.public
         return [{}] if public else [{"token": []}]
 
-    def get_override_parameters(self) -> list[OpenApiParameter]:
+    def get_override_parameters(self) -> list[Any]:
         parameters = []
         if self.method in _UNSAFE:
             required = self.view.idempotency.get(self.method) == "required"

@@ -36,6 +36,8 @@ class View(APIView):
     # methods that need no token
     public: ClassVar[tuple[str, ...]] = ()
     previewable = False
+    # DRF's request; its `user` is an Agent of ours, its `auth` a Token
+    request: Any
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         self.args, self.kwargs = args, kwargs
@@ -129,7 +131,7 @@ class View(APIView):
 class PublicView(View):
     """A call that needs no token."""
 
-    authentication_classes: ClassVar[list[Any]] = []
+    authentication_classes = ()
 
     def idempotency_scope(self) -> str:
         return f"address:{requests.client_address(self.request)}"

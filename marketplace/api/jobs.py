@@ -3,8 +3,8 @@
 from typing import Any
 from uuid import UUID
 
+from django.db.models import F, Prefetch, Q
 from drf_spectacular.utils import OpenApiParameter
-from django.db.models import Prefetch, Q
 from rest_framework.response import Response
 
 from accounts import agents, clock
@@ -28,9 +28,7 @@ class Proposal(Strict):
     terms = terms.TermsBody()
     message = Shown(required=False, allow_blank=True, max_length=offers.MAX_MESSAGE)
     max_rounds = Whole(required=False, min_value=1, max_value=offers.MAX_ROUNDS)
-    offer_seconds = Whole(
-        required=False, min_value=offers.MIN_OFFER_SECONDS, max_value=offers.MAX_OFFER_SECONDS
-    )
+    offer_seconds = Whole(required=False, min_value=offers.MIN_OFFER_SECONDS, max_value=offers.MAX_OFFER_SECONDS)
 
 
 class Jobs(ActionView):
@@ -120,7 +118,7 @@ def _whole(rows: Any) -> Any:
     """Load with each job what its rendering shows: three statements, however many jobs."""
     deliveries = Delivery.objects.order_by("number").only("job_id", "number", "sha256", "size", "delivered_at")
     return rows.select_related("client", "seller").prefetch_related(
-        Prefetch("offers", Offer.objects.order_by("number"), to_attr="made"),
+        Prefetch("offers", Offer.objects.filter(number=F("job__offers_count")), to_attr="made"),
         Prefetch("deliveries", deliveries, to_attr="delivered"),
     )
 

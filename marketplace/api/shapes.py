@@ -87,7 +87,7 @@ class JobShape(serializers.Serializer):
 class Step(serializers.Serializer):
     action = serializers.CharField()
     by = serializers.ChoiceField(choices=["client", "seller", "system", "moderator"])
-    # `from` is a word of Python: the field is added below
+    # `from` is a word of Python: the field is added below.
     to = serializers.CharField()
     occurred_at = serializers.DateTimeField()
     revision = serializers.IntegerField()
@@ -98,7 +98,7 @@ Step._declared_fields["from"] = serializers.CharField(allow_null=True)
 
 
 class TimelineShape(serializers.Serializer):
-    data = Step(many=True)
+    data = Step(many=True)  # type: ignore[assignment]
 
 
 class DeliveryShape(serializers.Serializer):
@@ -114,7 +114,7 @@ class DeliveryShape(serializers.Serializer):
 
 
 class DeliveryList(serializers.Serializer):
-    data = DeliveryShape(many=True)
+    data = DeliveryShape(many=True)  # type: ignore[assignment]
     next_cursor = serializers.CharField(allow_null=True)
 
 

@@ -4,6 +4,7 @@ import json
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.signals import request_finished, request_started
+from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections
 from django.test import Client
 
@@ -144,8 +145,7 @@ class TestMeasured:
     @pytest.mark.usefixtures("_connection_stays")
     @pytest.mark.parametrize(("size", "status"), [(100, 201), (256 * 1024 + 1, 413)])
     def test_is_bounded_like_any_other(self, size, status):
-        from config.wsgi import application
-
+        application = Measured(get_wsgi_application())
         statuses = []
         environ = {
             "REQUEST_METHOD": "POST",
