@@ -24,4 +24,4 @@ def last_line(log: Path) -> str:
     except FileNotFoundError:
         return "it left no log"
     telling = [line for line in lines[-60:] if "error" in line.lower() or "fatal" in line.lower()]
-    return (telling or lines or ["it said nothing"])[-1][:300]
+    return (telling or lines or ["it said nothing"])[-1].removeprefix("error: ")[:300]

@@ -13,12 +13,12 @@ ROLES = {
 }
 
 
-def commands(state: State) -> dict[str, tuple[str | Path, ...]]:
+def commands(state: State) -> list[tuple[str, ...]]:
     """List the commands that make the accounts, or leave them as they are."""
-    return {
-        role: ("create_staff", "--username", role, *options, "--password-file", _password(state, role))
+    return [
+        ("create_staff", "--username", role, *options, "--password-file", str(_password(state, role)))
         for role, options in ROLES.items()
-    }
+    ]
 
 
 def accounts(state: State) -> dict[str, dict[str, Any]]:

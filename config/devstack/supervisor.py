@@ -122,26 +122,13 @@ class Supervisor:
 
         :raises StackFailed: if it fails
         """
-        self.run_together({name: command}, env=env, **how)
-
-    def run_together(
-        self, commands: Mapping[str, Sequence[str | Path]], *, env: Mapping[str, str] | None = None, **how: Any
-    ) -> None:
-        """
-        Run commands beside one another, each to its end.
-
-        :raises StackFailed: naming the first that failed
-        """
-        waiting = []
-        for name, command in commands.items():
-            self.state.log(name).unlink(missing_ok=True)
-            waiting.append(self._adopt(Child(name, command, log=self.state.log(name), env=env, **how)))
-        while waiting:
-            for child in [one for one in waiting if not one.is_running()]:
-                waiting.remove(child)
-                if self._let_go(child) != 0:
-                    raise StackFailed.of(child.name, f"failed: {last_line(child.log)}", log=child.log)
+        log = self.state.log(name)
+        log.unlink(missing_ok=True)
+        child = self._adopt(Child(name, command, log=log, env=env, **how))
+        while child.is_running():
             self.pause()
+        if self._let_go(child) != 0:
+            raise StackFailed.of(name, f"failed: {last_line(log)}", log=log)
 
     def _let_go(self, child: Child) -> int:
         status = child.bury()

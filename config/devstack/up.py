@@ -5,8 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from config.devstack import applications, people, ports, servers
@@ -16,7 +15,6 @@ from config.devstack.state import State
 from config.devstack.supervisor import Supervisor
 
 DEFAULT_PORT = "8000"
-MANAGE = (sys.executable, "manage.py")
 
 
 class Stack(NamedTuple):
@@ -84,16 +82,8 @@ def _port() -> int:
 def _prepare(supervisor: Supervisor, addresses: Servers) -> None:
     supervisor.layer()
     env = applications.environment(supervisor.state, addresses, process="")
-    say("Bringing the database up to date")
-    supervisor.run("migrate", [*MANAGE, "migrate", "--no-input"], env=env)
-    say("Putting the contracts on the chain; making the schedule and the staff accounts")
-    steps: dict[str, Sequence[str | Path]] = {
-        "deploy_contracts": [*MANAGE, "deploy_contracts"],
-        "setup_schedules": [*MANAGE, "setup_schedules"],
-    }
-    for role, command in people.commands(supervisor.state).items():
-        steps[f"create_staff-{role}"] = [*MANAGE, *command]
-    supervisor.run_together(steps, env=env)
+    say("Preparing tables, schedule, staff accounts, and the contracts on the chain")
+    supervisor.run("preparation", [sys.executable, "-m", "config.devstack.preparation"], env=env)
 
 
 def _write_stack(state: State, addresses: Servers, *, port: int) -> None:

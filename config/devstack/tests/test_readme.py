@@ -1,32 +1,20 @@
-"""The story in the README is run as it stands there, by bash and curl, against a stack of its own."""
+"""The story in the README is run as it stands there, by bash and curl, against a running stack."""
 
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from config.devstack import ports
-from config.devstack.state import PROJECT, State
-from config.devstack.tests.conftest import Start, wait_for
+from config.devstack.state import PROJECT
+from config.devstack.tests.conftest import Up
 
-START_SECONDS = 120
-
-
-@pytest.fixture
-def running(start: Start, tmp_path: Path) -> dict[str, str]:
-    """A whole stack, as `make up` starts it."""
-    port = str(ports.remembered(State.at(str(tmp_path)), "web"))
-    process = start("up", STATE_DIR=str(tmp_path), PORT=port)
-    stack = tmp_path / "stack.json"
-    assert wait_for(lambda: stack.exists() or process.poll() is not None, seconds=START_SECONDS)
-    assert process.poll() is None, process.stderr.read()
-    return {"BAILEE": f"http://127.0.0.1:{port}/v1", "STATE_DIR": str(tmp_path)}
+pytestmark = pytest.mark.xdist_group("stack")
 
 
 class TestStory:
-    def test_runs_and_ends_with_the_seller_paid(self, running: dict[str, str]) -> None:
+    def test_runs_and_ends_with_the_seller_paid(self, up: Up) -> None:
+        running = {"BAILEE": f"{up.wait()['web_url']}/v1", "STATE_DIR": str(up.place)}
         story = re.search(r"```bash\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL).group(1)
 
         told = subprocess.run(

@@ -6,9 +6,8 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,60 +16,14 @@ import pytest
 
 from config.devstack import anvil, ports
 from config.devstack.state import PROJECT
-from config.devstack.tests.conftest import SERVER_VARIABLES, left_of, wait_for
+from config.devstack.tests.conftest import SERVER_VARIABLES, START_SECONDS, Up, left_of, wait_for
 
 # One worker of the test run: the stack is started once.
 pytestmark = pytest.mark.xdist_group("stack")
-START_SECONDS = 150
 APPLICATIONS = {"web": "granian", "worker": "worker@bailee", "treasury": "treasury@bailee", "beat": " beat "}
 
 
-class Up:
-    """A `python -m config.devstack up` of a test."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        inherited = {name: value for name, value in os.environ.items() if name not in SERVER_VARIABLES}
-        self.output = (place.parent / "output").open("a+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "config.devstack", "up"],
-            cwd=PROJECT,
-            env={**inherited, "STATE_DIR": str(place), "PORT": str(ports.any_free())},
-            stdout=self.output,
-            stderr=subprocess.STDOUT,
-        )
-
-    def wait(self) -> dict[str, Any]:
-        stack = self.place / "stack.json"
-        wait_for(lambda: stack.exists() or self.process.poll() is not None, seconds=START_SECONDS)
-        self.output.seek(0)
-        assert stack.exists(), self.output.read()
-        return json.loads(stack.read_text())
-
-    def stop(self) -> float:
-        """Ask it to end; answer how long that took."""
-        began = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
-        self.output.close()
-        return time.monotonic() - began
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("stack") / "a state"
-
-
-@pytest.fixture(scope="module")
-def up(place: Path) -> Iterator[Up]:
-    up = Up(place)
-    up.wait()
-    yield up
-    if up.process.poll() is None:
-        up.stop()
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def stack(up: Up) -> dict[str, Any]:
     return up.wait()
 
@@ -207,6 +160,7 @@ class TestFailedStart:
         status, told = start(PORT=str(ports.any_free()), FEE_BPS="a lot")
 
         assert status == 1
-        assert told.startswith("The stack did not start. migrate: failed: ")
-        assert told.endswith(f"(log: {tmp_path / 'state' / 'logs' / 'migrate.log'})")
+        assert told.startswith("The stack did not start. preparation: failed: settings: ")
+        assert "FEE_BPS" in told or "a lot" in told
+        assert told.endswith(f"(log: {tmp_path / 'state' / 'logs' / 'preparation.log'})")
         assert "\n" not in told
