@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.db.models import BinaryField, F, Func, QuerySet
 from django.http import Http404
 
 from disputes import conflicts, effects, lifecycle
@@ -78,8 +79,8 @@ def read(case_id: UUID) -> CaseFile:
     dispute = find(case_id)
     job = dispute.job
     offers = list(Offer.objects.filter(job=job).order_by("number"))
-    deliveries = list(Delivery.objects.filter(job=job).order_by("number"))
-    items = list(Evidence.objects.filter(dispute=dispute).order_by("number"))
+    deliveries = _with_digest(Delivery.objects.filter(job=job), "body")
+    items = _with_digest(Evidence.objects.filter(dispute=dispute), "content")
     rulings = list(Ruling.objects.filter(dispute=dispute).select_related("author").order_by("number"))
     job_steps = list(Transition.objects.filter(job=job).order_by("revision"))
     case_steps = list(DisputeTransition.objects.filter(dispute=dispute).select_related("user").order_by("revision"))
@@ -91,8 +92,8 @@ def read(case_id: UUID) -> CaseFile:
         agreed=agreed,
         terms=in_order(agreed.terms) if agreed else {},
         versions=_versions(offers, job, agreed),
-        deliveries=[(row, _as_text(bytes(row.body), is_text=not row.is_file)) for row in deliveries],
-        items=[(item, _as_text(bytes(item.content or b""), is_text=item.kind != "file")) for item in items],
+        deliveries=[(row, _as_text(row.head, is_text=not row.is_file)) for row in deliveries],
+        items=[(item, _as_text(item.head, is_text=item.kind != Evidence.Kind.FILE)) for item in items],
         questions=list(Question.objects.filter(dispute=dispute).order_by("number")),
         rulings=rulings,
         steps=_time_line(job_steps, case_steps, deliveries),
@@ -180,8 +181,15 @@ def _time_line(
     return sorted(steps, key=lambda step: step.at)
 
 
-def _as_text(content: bytes, *, is_text: bool) -> Shown:
-    if not is_text:
+def _with_digest(rows: QuerySet[Any], content: str) -> list[Any]:
+    """Read rows with the digest of their bytes and the beginning of them; a hundred megabytes stay in the database."""
+    head = Func(F(content), 1, MAX_SHOWN * 4 + 1, function="substring", output_field=BinaryField())
+    digest = Func(F(content), function="sha256", output_field=BinaryField())
+    return list(rows.defer(content).annotate(head=head, digest=digest).order_by("number"))
+
+
+def _as_text(head: Any, *, is_text: bool) -> Shown:
+    if not is_text or head is None:
         return Shown("", False)
-    text = content[: MAX_SHOWN * 4].decode("utf-8", errors="replace")
-    return Shown(text[:MAX_SHOWN], len(text) > MAX_SHOWN or len(content) > MAX_SHOWN * 4)
+    text = bytes(head).decode("utf-8", errors="replace")
+    return Shown(text[:MAX_SHOWN], len(text) > MAX_SHOWN)

@@ -1,16 +1,15 @@
 """What the system itself knows about a case. Shown beside the form, never deciding alone."""
 
-import hashlib
 import itertools
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db.models import Count, Q
 
 from accounts.models import Agent
 from disputes import evidence
-from disputes.models import Dispute, Evidence
+from disputes.models import Dispute
 from escrow.models import AddressBookEntry
 from marketplace import terms
 from marketplace.models import Delivery, Job, Offer, Transition
@@ -28,11 +27,15 @@ def of_case(
     job: Job,
     *,
     agreed: Offer | None,
-    deliveries: Sequence[Delivery],
+    deliveries: Sequence[Any],
     steps: Sequence[Transition],
-    items: Sequence[Evidence],
+    items: Sequence[Any],
 ) -> list[Finding]:
-    """List the facts; two statements for the record of the parties, the rest from rows that are read already."""
+    """
+    List the facts: three statements for what the parties have behind them, the rest from rows that are read already.
+
+    Deliveries and items of evidence carry the SHA-256 that the database reckoned from their bytes as `digest`.
+    """
     return [
         _terms(job, agreed),
         _in_time(job, deliveries),
@@ -70,12 +73,10 @@ def _span(span: timedelta) -> str:
     return str(timedelta(seconds=int(span.total_seconds())))
 
 
-def _digests(deliveries: Sequence[Delivery]) -> Finding:
+def _digests(deliveries: Sequence[Any]) -> Finding:
     if not deliveries:
         return Finding("Digests of the deliveries", "nothing to check")
-    wrong = [
-        str(row.number) for row in deliveries if f"sha256:{hashlib.sha256(bytes(row.body)).hexdigest()}" != row.sha256
-    ]
+    wrong = [str(row.number) for row in deliveries if f"sha256:{bytes(row.digest).hex()}" != row.sha256]
     if wrong:
         return Finding("Digests of the deliveries", f"delivery {', '.join(wrong)} differs from its digest", "bad")
     for before, after in itertools.pairwise(deliveries):
@@ -98,19 +99,18 @@ def _silence(dispute: Dispute, steps: Sequence[Transition]) -> Finding:
     return Finding("Clocks that ran out", "none", "good")
 
 
-def _chain(items: Sequence[Evidence]) -> Finding:
+def _chain(items: Sequence[Any]) -> Finding:
     before, broken = evidence.START_OF_CHAIN, []
     for item in items:
-        if evidence.chained(before, item) != bytes(item.chain_hash):
+        changed = item.digest is not None and bytes(item.digest) != bytes(item.sha256)
+        if changed or evidence.chained(before, item) != bytes(item.chain_hash):
             broken.append(str(item.number))
         before = bytes(item.chain_hash)
     if broken:
         return Finding("Chain of evidence", f"broken at item {', '.join(broken)}", "bad")
-    return Finding(
-        "Chain of evidence",
-        f"{len(items)} items, unbroken" if items else "no items yet",
-        "good" if items else "neutral",
-    )
+    if not items:
+        return Finding("Chain of evidence", "no items yet")
+    return Finding("Chain of evidence", f"{len(items)} item{'s' * (len(items) > 1)}, unbroken", "good")
 
 
 def _record(dispute: Dispute, side: str, agent: Agent) -> Finding:

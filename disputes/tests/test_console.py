@@ -387,6 +387,51 @@ class TestStrangersText:
         assert "submitted by a party, unverified" in shown
 
 
+class TestWhatTheSystemKnows:
+    def findings(self, page, case) -> dict[str, str]:
+        text = page.get(reverse("admin:case", args=[case.pk])).content.decode()
+        rows = re.findall(r'<th scope="row">([^<]+)</th><td><span class="tone[^>]*>([^<]+)<', text)
+        return dict(rows)
+
+    def test_is_on_the_page(self, page, case_at):
+        known = self.findings(page, case_at("under_review"))
+
+        assert known["Terms both signed"] == "their hash matches what both agreed to"
+        assert known["Delivered in time"] == "yes, with 1 day, 0:00:00 to spare"
+        assert known["Digests of the deliveries"] == "the bytes are those that were delivered"
+        assert known["Revisions used"] == "0 of 2"
+        assert known["Clocks that ran out"] == "none"
+        assert known["Earlier disputes of the client"] == "none"
+        assert known["Shared by both parties"] == "no owner, no payout address"
+
+    def test_shows_silence_repetition_and_what_went_before(self, page, case_at, job_at, bob, alice, noon):
+        from marketplace import deliveries
+
+        case_at("final")
+        job = job_at("revising")
+        deliveries.deliver(job.id, seller=bob, content=deliveries.from_json({"chapters": [1, 2, 3]}), at=noon)
+        known = self.findings(page, case_at("unanswered", job=job))
+
+        assert known["Digests of the deliveries"] == "delivery 2 is byte for byte delivery 1"
+        assert known["Revisions used"] == "1 of 2"
+        assert known["Clocks that ran out"] == "the seller did not answer this case"
+        assert known["Earlier disputes of the seller"] == "1 (0 opened by it, 1 lost, 0 still open)"
+
+    def test_notices_a_changed_item_of_evidence(self, page, case_at, alice, noon):
+        from django.db import connection
+
+        case = case_at("awaiting_answer")
+        evidence.submit(case.id, by=alice, item=evidence.from_text("As it was."), at=noon + HOUR)
+        assert self.findings(page, case)["Chain of evidence"] == "1 item, unbroken"
+
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL session_replication_role = replica")
+            cursor.execute("UPDATE disputes_evidence SET content = 'As it WAS.'::bytea")
+            cursor.execute("SET LOCAL session_replication_role = DEFAULT")
+
+        assert self.findings(page, case)["Chain of evidence"] == "broken at item 1"
+
+
 class TestHowMuchAPageCosts:
     def test_the_queue_at_most_20_statements(self, page, case_at, django_assert_max_num_queries):
         for _ in range(6):
