@@ -323,25 +323,25 @@ class TestRow:
     """What the database itself refuses of a job."""
 
     @pytest.mark.parametrize(
-        "change",
+        ("state", "change"),
         [
-            {"state": "lost"},
-            {"price_units": 9_999},
-            {"price_units": 10**12 + 1},
-            {"bond_units": -1},
-            {"bond_units": PRICE + 1},
-            {"client_abort_fee_units": -1},
-            {"fee_bps": 10_001},
-            {"deadline_at": None},
-            {"agreed_terms_hash": None},
-            {"revisions_used": 3},
-            {"client_settlement_bps": 10_001},
-            {"seller_settlement_bps": -1},
-            {"state": "completed"},
+            ("agreed", {"price_units": 9_999}),
+            ("agreed", {"price_units": 10**12 + 1}),
+            ("agreed", {"bond_units": -1}),
+            ("agreed", {"bond_units": PRICE + 1}),
+            ("agreed", {"client_abort_fee_units": -1}),
+            ("agreed", {"fee_bps": 10_001}),
+            ("agreed", {"agreed_terms_hash": None}),
+            ("delivered", {"state": "lost"}),
+            ("delivered", {"state": "completed"}),
+            ("delivered", {"deadline_at": None}),
+            ("delivered", {"revisions_used": 3}),
+            ("delivered", {"client_settlement_bps": 10_001}),
+            ("delivered", {"seller_settlement_bps": -1}),
         ],
     )
-    def test_keeps_its_bounds(self, trade, change):
-        job = trade.job("delivered")
+    def test_keeps_its_bounds(self, trade, state, change):
+        job = trade.job(state)
 
         with pytest.raises(IntegrityError), transaction.atomic():
             Job.objects.filter(pk=job.pk).update(**change)

@@ -509,6 +509,15 @@ class TestResume:
         assert failed.state == "failed"
         assert money(job)["client"] == CLIENT_FUNDS + BOND
 
+    def test_leaves_the_opener_no_second_dispute_and_the_other_side_its_first(self, trade):
+        job = trade.freeze(trade.job("revising"), by="client")
+        job = jobs.resume(job.id, by=Role.CLIENT, consented=True, at=trade.at)
+
+        with pytest.raises(TransitionNotAllowed):
+            trade.freeze(job, by="client")
+
+        assert trade.freeze(job, by="seller").state == "disputed"
+
     @pytest.mark.parametrize("state", ["in_progress", "delivered", "revising"])
     def test_goes_back_to_the_state_that_was_frozen(self, trade, state):
         job = trade.freeze(trade.job(state))

@@ -57,6 +57,7 @@ class Model:
         self.closed = False
         self.frozen: tuple[str, datetime, datetime] | None = None
         self.deposit, self.opened = (0, 0), 0
+        self.disputes = {"client": 1, "seller": 1}
         self.held = self.bond = 0
 
     def party(self, role: str) -> int:
@@ -72,6 +73,7 @@ class Model:
             "counter": self.offers < self.rounds,
             "request_revision": self.revisions < self.terms["max_revisions"] and self.deliveries < 10,
             "settle": not self.closed,
+            "dispute": self.disputes.get(role, 0) > 0,
         }.get(action, True)
 
     def enter(self, state: str, at: datetime, deadline: datetime | None = None) -> None:
@@ -355,6 +357,7 @@ class Trading(RuleBasedStateMachine):
             taken = min(deposit, self.available[opener])
             self.available[opener] -= taken
             model.deposit, model.opened = (opener, taken), model.revision
+            model.disputes[by] -= 1
             model.frozen, model.closed = frozen, False
             model.enter("disputed", self.at, self.at + hours(72))
             model.awaiting = "seller" if by == "client" else "client"
