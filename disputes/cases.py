@@ -22,10 +22,6 @@ from marketplace.models import Job
 STATEMENT_CHARS = (100, 20_000)
 
 
-class AlreadyDisputed(job_lifecycle.TransitionNotAllowed):
-    title = "This side has had its dispute about this job"
-
-
 @transaction.atomic
 def open(
     job_id: UUID,
@@ -41,13 +37,11 @@ def open(
     Open a case: the job stands still, the opener's deposit is held as far as its balance reaches.
 
     :raises job_lifecycle.TransitionNotAllowed: if row 21 of the job table has no dispute for this party now
-    :raises AlreadyDisputed: if this side opened one before (one more after each redo)
     :raises spending.SpendingCapExceeded: if the deposit passes a cap of the token
     """
     job = job_lifecycle.lock(job_id, at=at)
     role = job_lifecycle.role_of(opener, job)
     job_lifecycle.rule_for(job, job_lifecycle.Action.DISPUTE, role, job.at)
-    _require_one_left(job, role)
     dispute = _new_case(job, opener, Party(role), reason, statement, requested_seller_bps)
     dispute.deposit_due_units = deposits.due_units(opener, price_units=job.price_units, at=job.at)
     deadline = effects.deadline_of(dispute, job)
@@ -61,7 +55,7 @@ def open(
         awaiting=deadline.awaiting,
         note=reason,
     )
-    spending.spend(token, units=dispute.deposit_due_units, at=job.at)
+    spending.spend(token, units=deposits.reach_units(dispute), at=job.at)
     # The money before the row, which tells how much of the deposit is held; both or neither are committed.
     deposits.take(dispute, at=job.at)
     dispute.save(force_insert=True)
@@ -198,17 +192,6 @@ def _new_case(job: Job, opener: Agent, role: Party, reason: str, statement: str,
     setattr(dispute, f"requested_by_{role}_bps", requested_seller_bps)
     lifecycle.enter(dispute, Dispute.State.AWAITING_ANSWER, job.at)
     return dispute
-
-
-def _require_one_left(job: Job, role: str) -> None:
-    opened = Dispute.objects.filter(job_id=job.id, opened_by=role).count()
-    if not opened:
-        return
-    redone = Ruling.objects.filter(
-        dispute__job_id=job.id, dispute__state=Dispute.State.FINAL, redo=True, standing=Ruling.Standing.STANDING
-    ).count()
-    if opened > redone:
-        raise AlreadyDisputed("Each side may open one dispute about a job.", state=job.state, available_actions=[])
 
 
 def _give_deposit(dispute: Dispute, *, went: str, at: datetime) -> None:

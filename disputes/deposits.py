@@ -42,6 +42,13 @@ def due_units(opener: Agent, *, price_units: int, at: datetime) -> int:
     return min(price_units, units)
 
 
+def reach_units(dispute: Dispute) -> int:
+    """Reckon how much of what is due the opener's balance covers now: what a token's caps count."""
+    if not dispute.deposit_due_units:
+        return 0
+    return min(dispute.deposit_due_units, ledger.balance("available", str(dispute.opener_id)))
+
+
 def take(dispute: Dispute, *, at: datetime) -> None:
     """Hold what is due, as far as the opener's balance reaches, and say on the case how much that was."""
     if dispute.deposit_due_units:

@@ -5,7 +5,7 @@ The verbs of a funded job, and those that the apps above call when a dispute tak
 from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 from uuid import UUID
 
 from django.db import transaction
@@ -113,6 +113,7 @@ def freeze(
     :raises lifecycle.TransitionNotAllowed: if the table has no dispute for this party now
     """
     lifecycle.rule_for(job, Action.DISPUTE, by, job.at)
+    left = f"{by}_disputes_left"
     return lifecycle.advance(
         job,
         Action.DISPUTE,
@@ -125,6 +126,7 @@ def freeze(
         deadline_at=deadline_at,
         deadline_effect=effect,
         awaiting=awaiting,
+        **{left: getattr(job, left) - 1},
     )
 
 
@@ -181,7 +183,7 @@ def resume(job_id: UUID, *, by: Role, consented: bool, note: str = "", at: datet
     lifecycle.rule_for(job, Action.RESUME, by, job.at)
     clock = getattr(job, lifecycle.CLOCK_COLUMN[State(job.frozen_state)])
     if consented:
-        clock += job.at - job.frozen_at
+        clock += job.at - cast(datetime, job.frozen_at)
     return lifecycle.advance(job, Action.RESUME, by=by, note=note, clock=clock, settlement_closed=False)
 
 

@@ -91,6 +91,10 @@ def deliveries_left(job: Job, role: Role, at: datetime) -> str | None:
     return None if job.deliveries_count < job.max_deliveries else f"All {job.max_deliveries} deliveries are made."
 
 
+def dispute_left(job: Job, role: Role, at: datetime) -> str | None:
+    return None if getattr(job, f"{role}_disputes_left") else "Each side may open one dispute about a job."
+
+
 def before_a_ruling(job: Job, role: Role, at: datetime) -> str | None:
     return "The case is ruled." if job.settlement_closed else None
 
@@ -137,8 +141,8 @@ RULES: tuple[Rule, ...] = (
     _row("17",  A.REQUEST_REVISION, {S.DELIVERED},            {CLIENT},    S.REVISING,    before_the_clock, revisions_left, deliveries_left),
     _row("19",  A.DELIVER,          {S.REVISING},             {SELLER},    S.DELIVERED,   before_the_clock, deliveries_left),
     _row("20",  A.FAIL,             {S.REVISING},             {SYSTEM},    S.FAILED,      the_clock_is_over),
-    _row("21",  A.DISPUTE,          {S.IN_PROGRESS, S.REVISING}, EITHER,   S.DISPUTED,    before_the_clock),
-    _row("21",  A.DISPUTE,          {S.DELIVERED},            {CLIENT},    S.DISPUTED,    before_the_clock),
+    _row("21",  A.DISPUTE,          {S.IN_PROGRESS, S.REVISING}, EITHER,   S.DISPUTED,    before_the_clock, dispute_left),
+    _row("21",  A.DISPUTE,          {S.DELIVERED},            {CLIENT},    S.DISPUTED,    before_the_clock, dispute_left),
     _row("22",  A.SETTLE,           HELD,                     EITHER,      S.RESOLVED,    before_a_ruling),
     _row("23",  A.RESOLVE,          {S.DISPUTED},             {MODERATOR, SYSTEM}, S.RESOLVED),
     _row("23",  A.REDO,             {S.DISPUTED},             {MODERATOR, SYSTEM}, S.REVISING),
@@ -389,5 +393,5 @@ _LOCK = f"""
     JOIN accounts_agent client ON client.id = job.client_id
     JOIN accounts_agent seller ON seller.id = job.seller_id
     LEFT JOIN marketplace_offer offer ON offer.job_id = job.id AND offer.number = job.offers_count
-"""  # noqa: S608 (column names of our own models)
+"""
 _LOCK_SKIPPING = _LOCK.replace("FOR NO KEY UPDATE", "FOR NO KEY UPDATE SKIP LOCKED")

@@ -26,9 +26,7 @@ class NoOffer(DomainError):
 
 
 @transaction.atomic
-def offer(
-    job_id: UUID, *, by: Agent, seller_bps: int, extra: tuple[Move, ...] = (), at: datetime | None = None
-) -> Job:
+def offer(job_id: UUID, *, by: Agent, seller_bps: int, extra: tuple[Move, ...] = (), at: datetime | None = None) -> Job:
     """
     Offer a split; settle at once if it meets the other side's.
 
@@ -48,8 +46,7 @@ def offer(
         return job
     job.client_settlement_bps, job.seller_settlement_bps = client_bps, asked_bps
     _save(job)
-    data = {"job_id": str(job.id), "by": role, "seller_bps": seller_bps}
-    log.record("job.settlement_offered", to=[job.client_id, job.seller_id], data=data, at=job.at)
+    _tell(job, role, seller_bps)
     return job
 
 
@@ -61,12 +58,20 @@ def withdraw(job_id: UUID, *, by: Agent, at: datetime | None = None) -> Job:
     :raises NoOffer: if there is none
     """
     job = lifecycle.lock(job_id, at=at)
-    column = f"{lifecycle.role_of(by, job)}_settlement_bps"
+    role = lifecycle.role_of(by, job)
+    column = f"{role}_settlement_bps"
     if getattr(job, column) is None:
         raise NoOffer
     setattr(job, column, None)
     _save(job)
+    _tell(job, role, None)
     return job
+
+
+def _tell(job: Job, role: Role, seller_bps: int | None) -> None:
+    """Tell both what is on the table; an offer that was taken back is one of null."""
+    data = {"job_id": str(job.id), "by": role, "seller_bps": seller_bps}
+    log.record("job.settlement_offered", to=[job.client_id, job.seller_id], data=data, at=job.at)
 
 
 def _save(job: Job) -> None:

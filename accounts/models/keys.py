@@ -24,6 +24,11 @@ class AgentKey(models.Model):
         triggers = [
             pgtrigger.Protect(name="key_is_for_ever", operation=pgtrigger.Delete),
             pgtrigger.ReadOnly(name="key_stays_its_agents", fields=["agent", "public_key"]),
+            pgtrigger.Protect(
+                name="removal_is_for_ever",
+                operation=pgtrigger.UpdateOf("removed_at"),
+                condition=pgtrigger.Q(old__removed_at__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -76,7 +76,10 @@ class TestOpen:
         job = job_at("in_progress")
         cases.withdraw(opened(job, alice, noon).id, by=alice, at=noon)
 
-        with pytest.raises(cases.AlreadyDisputed):
+        again = job_lifecycle.lock(job.id, at=noon)
+        assert "dispute" not in job_lifecycle.available(again, job_lifecycle.Role.CLIENT, noon)
+        assert "dispute" in job_lifecycle.available(again, job_lifecycle.Role.SELLER, noon)
+        with pytest.raises(job_lifecycle.TransitionNotAllowed):
             opened(job, alice, noon)
 
         assert opened(job, bob, noon).opened_by == "seller"

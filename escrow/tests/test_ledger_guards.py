@@ -193,3 +193,16 @@ def _booked(reference, account_id, *, change, amount):
         SELECT transfer.id, moved.id, {amount}, moved.balance, moved.version
         FROM moved, escrow_transfer transfer WHERE transfer.reference = '{reference}'
     """
+
+
+class TestTemporaryTables:
+    def test_an_entry_of_a_temporary_table_does_not_stand_in_for_a_real_one(self, booked):
+        _, available = booked
+
+        assert refused(
+            "CREATE TEMP TABLE escrow_entry (LIKE public.escrow_entry) ON COMMIT DROP",
+            "INSERT INTO escrow_entry (id, transfer_id, account_id, amount, balance_after, account_version)"
+            f" VALUES (1, 1, {available}, 1000, 1100, 2)",
+            "UPDATE public.escrow_ledgeraccount SET balance = balance + 1000, version = version + 1"
+            f" WHERE id = {available}",
+        ) == ("ledgeraccount_follows_entry")

@@ -1,8 +1,8 @@
-import pgtrigger
 from django.db import models
 from django.db.models import Q
 
 from accounts import ids
+from marketplace.models.guards import IMMUTABLE
 from marketplace.models.jobs import Job
 
 
@@ -28,7 +28,7 @@ class Delivery(models.Model):
             models.UniqueConstraint(fields=["job", "number"], name="delivery_number_once"),
             models.CheckConstraint(condition=Q(size__gte=0, size__lte=10_485_760), name="delivery_size_in_bounds"),
         ]
-        triggers = [pgtrigger.Protect(name="immutable", operation=pgtrigger.Update | pgtrigger.Delete)]
+        triggers = IMMUTABLE
 
     def __str__(self) -> str:
         return f"delivery {self.number} of {self.job_id}"

@@ -7,6 +7,7 @@ from django.db.models.functions import Now
 
 from accounts import ids
 from accounts.models import Agent
+from marketplace.models.guards import IMMUTABLE
 from marketplace.models.listings import Listing
 
 
@@ -36,8 +37,9 @@ class Job(models.Model):
     one afterwards), so that no clock and no payment ever reads a setting or a document.
     """
 
-    # The database's clock under the row's lock; set by `lifecycle.lock`.
+    # Set by `lifecycle.lock`: the database's clock under the row's lock, and the latest offer.
     at: datetime
+    offer: "Offer"
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
     revision = models.IntegerField(default=1)
@@ -83,6 +85,10 @@ class Job(models.Model):
     # A case that is ruled leaves nothing to settle.
     settlement_closed = models.BooleanField(default=False)
 
+    # Each party may open one dispute, a withdrawn one included, and one more after a redo.
+    client_disputes_left = models.SmallIntegerField(default=1)
+    seller_disputes_left = models.SmallIntegerField(default=1)
+
     # Where a dispute froze the job, for the day on which it is withdrawn.
     dispute_id = models.UUIDField(null=True, blank=True)
     frozen_state = models.CharField(max_length=12, blank=True, default="")
@@ -118,7 +124,11 @@ class Job(models.Model):
                 name="job_runs_under_agreed_terms",
             ),
             models.CheckConstraint(
-                condition=Q(revisions_used__gte=0, revisions_used__lte=F("max_revisions")), name="job_revisions_in_bounds"
+                condition=Q(client_disputes_left__gte=0, seller_disputes_left__gte=0), name="job_disputes_are_counted"
+            ),
+            models.CheckConstraint(
+                condition=Q(revisions_used__gte=0, revisions_used__lte=F("max_revisions")),
+                name="job_revisions_in_bounds",
             ),
             models.CheckConstraint(
                 condition=Q(client_settlement_bps=None) | Q(client_settlement_bps__range=(0, 10_000)),
@@ -128,6 +138,14 @@ class Job(models.Model):
                 condition=Q(seller_settlement_bps=None) | Q(seller_settlement_bps__range=(0, 10_000)),
                 name="job_seller_settlement_in_bounds",
             ),
+        ]
+        triggers = [
+            pgtrigger.Protect(
+                name="money_is_as_funded",
+                operation=pgtrigger.UpdateOf("price_units", "bond_units", "client_abort_fee_units", "fee_bps"),
+                condition=pgtrigger.Q(old__funded_at__isnull=False),
+            ),
+            pgtrigger.Protect(name="job_is_for_ever", operation=pgtrigger.Delete),
         ]
         indexes = [
             models.Index(
@@ -166,7 +184,7 @@ class Offer(models.Model):
             models.UniqueConstraint(fields=["job", "number"], name="offer_number_once"),
             models.CheckConstraint(condition=Q(number__gte=1), name="offer_number_from_one"),
         ]
-        triggers = [pgtrigger.Protect(name="immutable", operation=pgtrigger.Update | pgtrigger.Delete)]
+        triggers = IMMUTABLE
 
     def __str__(self) -> str:
         return f"offer {self.number} of {self.job_id}"
@@ -187,7 +205,7 @@ class Transition(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["job", "revision"], name="transition_once_a_revision")]
-        triggers = [pgtrigger.Protect(name="immutable", operation=pgtrigger.Update | pgtrigger.Delete)]
+        triggers = IMMUTABLE
 
     def __str__(self) -> str:
         return f"{self.action} by {self.by}"

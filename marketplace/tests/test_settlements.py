@@ -141,6 +141,8 @@ class TestWithdraw:
 
         job.refresh_from_db()
         assert (job.client_settlement_bps, job.seller_settlement_bps) == (None, 6_000)
+        told = Event.objects.filter(recipient=trade.seller, type="job.settlement_offered").latest("id")
+        assert (told.data["by"], told.data["seller_bps"]) == ("client", None)
 
     def test_has_nothing_to_take_back_but_ones_own(self, trade):
         job = trade.job("delivered")

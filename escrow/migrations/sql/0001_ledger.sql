@@ -5,6 +5,7 @@
 --   BL002 the reference exists with other moves
 --   BL003 the moves do not sum to zero
 --   BL004 malformed: fewer than two moves, a zero amount, an account twice, an unknown kind
+-- Tables are named with their schema: a temporary table of the same name must not stand in for one.
 -- The guards raise 23001 (restrict_violation) or 23514 (check_violation): integrity errors to every driver.
 
 CREATE FUNCTION ledger_post(
@@ -35,7 +36,7 @@ BEGIN
     END IF;
 
     -- The reference first: whoever repeats a post waits here, holding no account, until the first has ended.
-    INSERT INTO escrow_transfer AS t (reference, kind, occurred_at, actor, memo, entry_count)
+    INSERT INTO public.escrow_transfer AS t (reference, kind, occurred_at, actor, memo, entry_count)
     VALUES (in_reference, in_kind, in_at, in_actor, in_memo, many)
     ON CONFLICT (reference) DO NOTHING
     RETURNING t.id INTO transfer_id;
@@ -46,11 +47,11 @@ BEGIN
     END IF;
 
     -- All accounts exist, made in one order, before the first is locked; then locked in one order: no cycles.
-    INSERT INTO escrow_ledgeraccount (kind, owner_key)
+    INSERT INTO public.escrow_ledgeraccount (kind, owner_key)
     SELECT m.kind, m.owner_key
     FROM unnest(in_kinds, in_owner_keys) AS m (kind, owner_key)
     WHERE NOT EXISTS (
-        SELECT FROM escrow_ledgeraccount a WHERE a.kind = m.kind AND a.owner_key = m.owner_key
+        SELECT FROM public.escrow_ledgeraccount a WHERE a.kind = m.kind AND a.owner_key = m.owner_key
     )
     ORDER BY m.kind, m.owner_key
     ON CONFLICT (kind, owner_key) DO NOTHING;
@@ -59,7 +60,7 @@ BEGIN
     WITH locked AS MATERIALIZED (
         SELECT a.kind, a.owner_key, a.balance, m.amount, m.place
         FROM unnest(in_kinds, in_owner_keys, in_amounts) WITH ORDINALITY AS m (kind, owner_key, amount, place)
-        JOIN escrow_ledgeraccount a ON a.kind = m.kind AND a.owner_key = m.owner_key
+        JOIN public.escrow_ledgeraccount a ON a.kind = m.kind AND a.owner_key = m.owner_key
         ORDER BY a.id
         FOR NO KEY UPDATE OF a
     )
@@ -75,13 +76,13 @@ BEGIN
     END IF;
 
     WITH moved AS (
-        UPDATE escrow_ledgeraccount a
+        UPDATE public.escrow_ledgeraccount a
         SET balance = a.balance + m.amount, version = a.version + 1
         FROM unnest(in_kinds, in_owner_keys, in_amounts) WITH ORDINALITY AS m (kind, owner_key, amount, place)
         WHERE a.kind = m.kind AND a.owner_key = m.owner_key
         RETURNING a.id, m.amount, a.balance, a.version, m.place
     )
-    INSERT INTO escrow_entry (transfer_id, account_id, amount, balance_after, account_version)
+    INSERT INTO public.escrow_entry (transfer_id, account_id, amount, balance_after, account_version)
     SELECT ledger_post.transfer_id, moved.id, moved.amount, moved.balance, moved.version
     FROM moved ORDER BY moved.place;
     GET DIAGNOSTICS written = ROW_COUNT;
@@ -96,15 +97,15 @@ CREATE FUNCTION ledger_earlier(
     in_reference text, in_kind text, in_kinds text[], in_owner_keys text[], in_amounts bigint[]
 ) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-    earlier escrow_transfer;
+    earlier public.escrow_transfer;
 BEGIN
-    SELECT * INTO STRICT earlier FROM escrow_transfer WHERE reference = in_reference;
+    SELECT * INTO STRICT earlier FROM public.escrow_transfer WHERE reference = in_reference;
     IF earlier.kind <> in_kind OR earlier.entry_count <> cardinality(in_amounts) OR EXISTS (
         SELECT m.kind, m.owner_key, m.amount
         FROM unnest(in_kinds, in_owner_keys, in_amounts) AS m (kind, owner_key, amount)
         EXCEPT ALL
         SELECT a.kind, a.owner_key, e.amount
-        FROM escrow_entry e JOIN escrow_ledgeraccount a ON a.id = e.account_id
+        FROM public.escrow_entry e JOIN public.escrow_ledgeraccount a ON a.id = e.account_id
         WHERE e.transfer_id = earlier.id
     ) THEN
         RAISE 'the reference % is taken by other moves', in_reference USING ERRCODE = 'BL002';
@@ -133,7 +134,7 @@ CREATE FUNCTION ledger_account_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'UPDATE' AND NEW.id = OLD.id AND NEW.kind = OLD.kind AND NEW.owner_key = OLD.owner_key
        AND NEW.version = OLD.version + 1 AND EXISTS (
-        SELECT FROM escrow_entry e
+        SELECT FROM public.escrow_entry e
         WHERE e.account_id = NEW.id AND e.account_version = NEW.version
           AND e.amount = NEW.balance - OLD.balance AND e.balance_after = NEW.balance
     ) THEN
@@ -154,15 +155,15 @@ CREATE TRIGGER ledgeraccount_follows_entry AFTER UPDATE ON escrow_ledgeraccount
 CREATE FUNCTION ledger_entry_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (
-        SELECT FROM added e JOIN escrow_ledgeraccount a ON a.id = e.account_id WHERE a.version < e.account_version
+        SELECT FROM added e JOIN public.escrow_ledgeraccount a ON a.id = e.account_id WHERE a.version < e.account_version
     ) THEN
         RAISE 'an entry has not reached its account'
             USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME, TABLE = TG_TABLE_NAME;
     END IF;
     IF EXISTS (
-        SELECT FROM escrow_transfer t
+        SELECT FROM public.escrow_transfer t
         WHERE t.id IN (SELECT e.transfer_id FROM added e)
-          AND t.entry_count < (SELECT count(*) FROM escrow_entry e WHERE e.transfer_id = t.id)
+          AND t.entry_count < (SELECT count(*) FROM public.escrow_entry e WHERE e.transfer_id = t.id)
     ) THEN
         RAISE 'a complete transfer takes no further entry'
             USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME, TABLE = TG_TABLE_NAME;
@@ -178,7 +179,7 @@ CREATE TRIGGER entry_is_booked AFTER INSERT ON escrow_entry
 CREATE FUNCTION ledger_transfer_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF (NEW.entry_count, 0) <> (
-        SELECT count(*), coalesce(sum(e.amount), 0) FROM escrow_entry e WHERE e.transfer_id = NEW.id
+        SELECT count(*), coalesce(sum(e.amount), 0) FROM public.escrow_entry e WHERE e.transfer_id = NEW.id
     ) THEN
         RAISE 'the entries of % do not sum to zero', NEW.reference
             USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME, TABLE = TG_TABLE_NAME;
