@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from accounts import clock, ids
 from accounts.edge.fields import Bps, JsonObject, MoneyField, Nothing, Strict, Text, Truth, Whole
 from accounts.edge.pages import page
+from accounts.edge.parsing import BoundedMultipart, StrictJson
 from accounts.edge.views import AgentView, PublicView
 from accounts.errors import Conflict, DomainError, Paused
 from accounts.events import log
@@ -127,6 +128,20 @@ class Deadlock(AgentView):
         return Response({"done": True})
 
 
+class FileBody(Strict):
+    file = serializers.FileField(max_length=50)
+    note = Text(required=False, max_length=50)
+
+
+class Files(AgentView):
+    parser_classes = [StrictJson, BoundedMultipart]
+
+    def post(self, request: Any) -> Response:
+        asked = self.body(FileBody)
+        note(request.user.pk)
+        return Response({"size": len(asked["file"].read()), "name": asked["file"].name}, status=201)
+
+
 class Fails(AgentView):
     """Raises what its class is told to, in its handler."""
 
@@ -175,6 +190,7 @@ calls = [
     path("late", Late.as_view()),
     path("deadlock/<str:first>/<str:second>", Deadlock.as_view()),
     path("fails", Fails.as_view()),
+    path("files", Files.as_view()),
     path("closed", Closed.as_view()),
     path("named/<str:name>", Echo.as_view()),
 ]
