@@ -12,9 +12,8 @@ from disputes.decisions import Decision
 from disputes.lifecycle import Action, Who
 from disputes.models import Deposit, Dispute, Party, Ruling
 from disputes.models.rulings import REASON_CODES
-from escrow import holds
+from marketplace import jobs
 from marketplace import lifecycle as job_lifecycle
-from marketplace.models import Job
 
 MIN_REASONS = 200
 MAX_REASONS = 20_000
@@ -233,16 +232,15 @@ def _carry_out(dispute: Dispute, ruling: Ruling, action: Action, at: datetime) -
     decision = decisions.of_ruling(ruling)
     lost_by = None if ruling.is_default else decisions.lost_by(dispute, seller_bps=decision.seller_bps)
     lifecycle.advance(dispute, action, by=Who.SYSTEM, at=at, lost_by=lost_by, deposit_went=ruling.deposit)
-    job = _resolve(dispute, decision, by=_role_behind(ruling), at=at)
+    job = jobs.resolve(
+        dispute.job_id,
+        plan=lambda job: decisions.closing(dispute, job, decision),
+        by=_role_behind(ruling),
+        note=f"seller_bps {decision.seller_bps}",
+        at=at,
+    )
     cases.tell("dispute.final", dispute, at, seller_bps=str(ruling.seller_bps), job_state=str(job.state))
     return dispute
-
-
-def _resolve(dispute: Dispute, decision: Decision, *, by: job_lifecycle.Role, at: datetime) -> Job:
-    job = job_lifecycle.lock(dispute.job_id, at=at)
-    job_lifecycle.advance(job, job_lifecycle.Action.RESOLVE, by=by, note=f"seller_bps {decision.seller_bps}")
-    holds.close(decisions.closing(dispute, job, decision), kind="job.resolve", at=at)
-    return job
 
 
 def _role_behind(ruling: Ruling) -> job_lifecycle.Role:

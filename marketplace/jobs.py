@@ -2,10 +2,10 @@
 The verbs of a funded job, and those that the apps above call when a dispute takes it out of its clock.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
-from typing import Literal, cast
+from typing import cast
 from uuid import UUID
 
 from django.db import transaction
@@ -15,7 +15,6 @@ from accounts.errors import NotFound
 from accounts.events import log
 from accounts.models import Agent, Token
 from escrow import holds
-from escrow.ledger import Move
 from marketplace import effects, lifecycle
 from marketplace.lifecycle import Action, Role
 from marketplace.models import Job, State
@@ -151,21 +150,21 @@ def show_dispute_clock(
 def resolve(
     job_id: UUID,
     *,
-    seller_bps: int,
-    bond_to: Literal["seller", "client"],
+    plan: Callable[[Job], holds.Closing],
     by: Role = Role.MODERATOR,
-    extra: tuple[Move, ...] = (),
     note: str = "",
     at: datetime | None = None,
 ) -> Job:
     """
     Execute a ruling: split the price, give the bond, and whatever rides along, in one transfer (row 23).
 
+    `plan` reckons that transfer from the locked job; it is the same function that showed the ruling beforehand.
+
     :raises lifecycle.TransitionNotAllowed: unless the job is disputed
     """
     job = lifecycle.lock(job_id, at=at)
     lifecycle.advance(job, Action.RESOLVE, by=by, note=note)
-    holds.close(effects.split(job, seller_bps, bond_to=bond_to, extra=extra), kind="job.resolve", at=job.at)
+    holds.close(plan(job), kind="job.resolve", at=job.at)
     return job
 
 

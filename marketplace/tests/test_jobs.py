@@ -7,7 +7,7 @@ from accounts import limits, spending, tokens
 from accounts.errors import NotFound
 from accounts.models import Agent, Event
 from escrow import holds, ledger
-from marketplace import jobs, lifecycle, offers, settlements
+from marketplace import effects, jobs, lifecycle, offers, settlements
 from marketplace.lifecycle import Role, TransitionNotAllowed
 from marketplace.models import Job
 from marketplace.tests.trades import BOND, CLIENT_FUNDS, PRICE, SELLER_FUNDS, terms_of
@@ -218,7 +218,7 @@ class TestResolve:
         held = holds.take_deposit(key, agent_id=trade.client.id, wanted_units=1_000_000, at=trade.at)
 
         back = tuple(holds.deposit_moves(key, held, to=("available", str(trade.seller.id))))
-        jobs.resolve(job.id, seller_bps=10_000, bond_to="seller", extra=back, note="As agreed.", at=trade.at)
+        jobs.resolve(job.id, plan=lambda job: effects.split(job, 10_000, extra=back), note="As agreed.", at=trade.at)
 
         assert balance_of("available", trade.seller) == SELLER_FUNDS + 12_222_222 + 1_000_000
         assert balance_of("dispute_deposit", key) == 0
@@ -226,7 +226,9 @@ class TestResolve:
     def test_may_be_the_clocks_work(self, trade):
         job = trade.job("disputed")
 
-        job = jobs.resolve(job.id, seller_bps=0, bond_to="client", by=Role.SYSTEM, at=trade.at)
+        job = jobs.resolve(
+            job.id, plan=lambda job: effects.split(job, 0, bond_to="client"), by=Role.SYSTEM, at=trade.at
+        )
 
         assert job.transitions.get(action="resolve").by == "system"
 
@@ -235,7 +237,7 @@ class TestResolve:
         job = trade.job("disputed")
 
         with pytest.raises(TransitionNotAllowed):
-            jobs.resolve(job.id, seller_bps=10_000, bond_to="seller", by=by, at=trade.at)
+            jobs.resolve(job.id, plan=lambda job: effects.split(job, 10_000), by=by, at=trade.at)
 
 
 class TestLeave:

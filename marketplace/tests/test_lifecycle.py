@@ -11,7 +11,7 @@ from django.db import transaction
 
 from accounts.errors import NotFound
 from accounts.models import Event
-from marketplace import deadlines, deliveries, jobs, lifecycle, offers, settlements
+from marketplace import deadlines, deliveries, effects, jobs, lifecycle, offers, settlements
 from marketplace.lifecycle import Action, Role, TransitionNotAllowed
 from marketplace.models import Job, State, Transition
 from marketplace.tests.trades import ABORT_FEE, BOND, CLIENT_FUNDS, PRICE, REASON, SELLER_FUNDS, WORK, terms_of
@@ -286,7 +286,7 @@ class TestVerbs:
     @pytest.mark.parametrize("state", STATES)
     def test_of_the_moderator_obey_the_table(self, trade, state):
         job = trade.job(state)
-        ruling = tried(lambda: jobs.resolve(job.id, seller_bps=5_000, bond_to="seller", at=trade.at))
+        ruling = tried(lambda: jobs.resolve(job.id, plan=lambda job: effects.split(job, 5_000), at=trade.at))
         withdrawal = tried(lambda: jobs.resume(job.id, by=Role.CLIENT, consented=True, at=trade.at))
 
         assert (ruling, withdrawal) == (("resolved", "delivered") if state == "disputed" else (None, None))
@@ -457,7 +457,7 @@ class TestMoney:
     def test_row_23_pays_as_ruled(self, trade, money, seller_bps, bond_to, client, seller, fees):
         job = trade.job("disputed")
 
-        jobs.resolve(job.id, seller_bps=seller_bps, bond_to=bond_to, at=trade.at)
+        jobs.resolve(job.id, plan=lambda job: effects.split(job, seller_bps, bond_to=bond_to), at=trade.at)
 
         assert money(job) == {
             "client": CLIENT_FUNDS + client, "seller": SELLER_FUNDS + seller, "hold": 0, "bond": 0, "fees": fees,

@@ -26,7 +26,7 @@ from accounts import ids
 from accounts.errors import DomainError
 from accounts.models import Agent
 from escrow import books, holds, ledger
-from marketplace import deadlines, deliveries, jobs, lifecycle, offers, settlements
+from marketplace import deadlines, deliveries, effects, jobs, lifecycle, offers, settlements
 from marketplace.lifecycle import Role
 from marketplace.models import Job
 from marketplace.tests.test_lifecycle import TERMINAL, steps
@@ -377,7 +377,7 @@ class Trading(RuleBasedStateMachine):
         allowed = model.allows("resolve", by, self.at)
         extra = self.deposit_back(job, winner) if allowed else ()
         try:
-            jobs.resolve(job, seller_bps=bps, bond_to=bond_to, by=by, extra=extra, at=self.at)
+            jobs.resolve(job, plan=lambda job: effects.split(job, bps, bond_to=bond_to, extra=extra), by=by, at=self.at)
         except lifecycle.TransitionNotAllowed:
             assert not allowed
             return
