@@ -59,9 +59,7 @@ def fund(key: str, *, client_id: UUID, seller_id: UUID, price_units: int, bond_u
     :raises InsufficientFunds: if the client cannot cover the price
     :raises BondUnavailable: if the client can, but the seller cannot cover the bond
     """
-    moves = funding_moves(
-        key, client_id=client_id, seller_id=seller_id, price_units=price_units, bond_units=bond_units
-    )
+    moves = funding_moves(key, client_id=client_id, seller_id=seller_id, price_units=price_units, bond_units=bond_units)
     try:
         return ledger.post(f"{key}:fund", kind="job.fund", moves=moves, actor=str(client_id), at=at)
     except ledger.InsufficientFunds as error:
