@@ -77,7 +77,7 @@ def earlier_answer(scope: str, key: str, *, fingerprint: bytes) -> Answer | None
         return None
     if bytes(row[0]) != fingerprint:
         raise KeyReused
-    return Answer(row[1], row[2] if not isinstance(row[2], str) else json.loads(row[2]))
+    return Answer(row[1], json.loads(row[2]))
 
 
 def remember(scope: str, key: str, *, fingerprint: bytes, answer: Answer, keep: bool) -> None:
@@ -85,7 +85,7 @@ def remember(scope: str, key: str, *, fingerprint: bytes, answer: Answer, keep: 
     with connection.cursor() as cursor:  # written out, because every call does it
         cursor.execute(
             "INSERT INTO accounts_idempotencyrecord (scope, key, fingerprint, status, answer, keep)"
-            " VALUES (%s, %s, %s, %s, %s::jsonb, %s)",
+            " VALUES (%s, %s, %s, %s, %s, %s)",
             [scope, key, fingerprint, answer.status, json.dumps(answer.body, default=str), keep],
         )
 

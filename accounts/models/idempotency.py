@@ -10,7 +10,8 @@ class IdempotencyRecord(models.Model):
     # SHA-256 over method, path and body.
     fingerprint = models.BinaryField(max_length=32)
     status = models.SmallIntegerField()
-    answer = models.JSONField(null=True)
+    # JSON as it was sent, byte for byte: jsonb would give the keys back in another order.
+    answer = models.TextField(null=True)
     # Keys of money never expire, the others after a day.
     keep = models.BooleanField(default=False)
     created_at = models.DateTimeField(db_default=Now())

@@ -15,6 +15,15 @@ FIELDS = {
 
 
 class TestJobs:
+    def test_are_proposed_once_a_key_and_answered_alike_byte_for_byte(self, trade, client_for):
+        client = client_for(trade.client)
+        first = client.post("/jobs", {"seller": trade.seller.handle, "terms": TERMS}, key="once")
+        again = client.post("/jobs", {"seller": trade.seller.handle, "terms": TERMS}, key="once")
+
+        assert first.status_code == again.status_code == 201
+        assert first.content == again.content
+        assert len(client.get("/jobs").json()["data"]) == 1
+
     def test_lists_ones_own_newest_first(self, trade, client_for, carol):
         first, second = trade.now("negotiating"), trade.now("delivered")
         other = Trade(trade.client, carol, trade.at).now("negotiating")
