@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db.models import F, Sum
+from django.db.models import F, Q, Sum
 
+from accounts import clock
 from escrow import relays, treasury
 from escrow import withdrawal_table as table
 from escrow.chain import forwarders, network, rpc, usdc
@@ -69,9 +70,14 @@ def record(relay: RelayTransaction, receipt: dict[str, Any], *, at: datetime) ->
     """Mark the deposits that a finalized sweep brought in; an address that failed stays due."""
     here = network.current()
     moved = [usdc.decoded_transfer(log_, here.usdc) for log_ in receipt["logs"]]
-    emptied = [move.sender for move in moved if move]
-    unswept = Deposit.objects.filter(chain_id=here.chain_id, receiver__in=emptied, swept_at=None)
-    unswept.filter(block_number__lte=relay.block_number).update(swept_at=at)
+    unswept = Deposit.objects.filter(chain_id=here.chain_id, swept_at=None)
+    for move in moved:
+        if move:
+            # Its block may hold deposits that came after it.
+            before = Q(block_number__lt=move.block_number) | Q(
+                block_number=move.block_number, log_index__lt=move.log_index
+            )
+            unswept.filter(before, receiver=move.sender).update(swept_at=at)
 
 
 def _holding(node: rpc.Node, here: network.Network) -> list[tuple[DepositAddress, int]]:
@@ -82,4 +88,15 @@ def _holding(node: rpc.Node, here: network.Network) -> list[tuple[DepositAddress
         chain_id=here.chain_id, factory=here.factory, address__in=[row["address"] for row in sums]
     )
     balances = [(address, usdc.balance_of(node, here.usdc, address.address)) for address in ours]
+    _write_off_emptied(node, here, [address.address for address, units in balances if not units])
     return [(address, units) for address, units in balances if units]
+
+
+def _write_off_emptied(node: rpc.Node, here: network.Network, empty: list[bytes]) -> None:
+    """Anyone may sweep: what a stranger emptied, finally, is done, and may not take a full address's place for ever."""
+    if not empty:
+        return
+    finalized = node.heads().finalized
+    gone = [one for one in empty if not usdc.balance_of(node, here.usdc, one, block=finalized.hash)]
+    unswept = Deposit.objects.filter(chain_id=here.chain_id, receiver__in=gone, swept_at=None)
+    unswept.filter(block_number__lte=finalized.number).update(swept_at=clock.now())
