@@ -81,8 +81,9 @@ def credit(deposit_id: UUID, *, block_hash: bytes, finalized: int, at: datetime 
         sightings.tell("deposit.credited", deposit, at=at)
     else:
         deposit.posted_to = PostedTo.SUSPENSE
-    moves = _credit_moves(deposit)
-    deposit.shortfall_units = 0
+    owed_units = _repaid_now(deposit)
+    moves = _credit_moves(deposit, owed_units)
+    deposit.shortfall_units -= owed_units
     deposit.save(update_fields=["state", "posted_to", "credited_at", "generation", "shortfall_units"])
     ledger.post(f"deposit:{deposit.id}:credit:{deposit.generation}", kind="deposit", moves=moves, at=at)
     return deposit
@@ -97,17 +98,26 @@ def release_small(agent_id: UUID, *, at: datetime | None = None) -> int:
     """
     small = Deposit.objects.filter(agent_id=agent_id, state=State.BELOW_MINIMUM, posted_to=PostedTo.SUSPENSE)
     rows = list(small.select_for_update(no_key=True).order_by("pk"))
-    total = sum(row.amount_units for row in rows)
+    total, owed = sum(row.amount_units for row in rows), sum(row.shortfall_units for row in rows)
     if total < settings.DEPOSIT_MINIMUM_UNITS:
         raise NotDue("The deposits do not reach the minimum yet.")
     at = at or clock.now()
     for row in rows:
-        row.state, row.posted_to, row.credited_at = State.CREDITED, PostedTo.AVAILABLE, at
-        row.save(update_fields=["state", "posted_to", "credited_at"])
+        row.state, row.posted_to, row.credited_at, row.shortfall_units = State.CREDITED, PostedTo.AVAILABLE, at, 0
+        row.save(update_fields=["state", "posted_to", "credited_at", "shortfall_units"])
         sightings.tell("deposit.credited", row, at=at)
     last = rows[-1]
-    moves = [Move("suspense", ledger.PLATFORM, -total), Move("available", str(agent_id), total)]
-    ledger.post(f"deposit:{last.id}:release:{last.generation}", kind="deposit", moves=moves, at=at)
+    moves = [
+        Move("suspense", ledger.PLATFORM, -total),
+        Move("shortfall", ledger.PLATFORM, owed),
+        Move("available", str(agent_id), total - owed),
+    ]
+    ledger.post(
+        f"deposit:{last.id}:release:{last.generation}",
+        kind="deposit",
+        moves=[move for move in moves if move.amount_units],
+        at=at,
+    )
     return total
 
 
@@ -151,7 +161,8 @@ def reverse(deposit_id: UUID, *, short_units: int = 0, at: datetime | None = Non
         Move("shortfall", ledger.PLATFORM, -short_units),
         Move(*_custody(deposit), deposit.amount_units),
     ]
-    deposit.posted_to, deposit.credited_at, deposit.shortfall_units = PostedTo.NOWHERE, None, short_units
+    deposit.posted_to, deposit.credited_at = PostedTo.NOWHERE, None
+    deposit.shortfall_units += short_units
     deposit.save(update_fields=["posted_to", "credited_at", "shortfall_units"])
     ledger.post(
         f"deposit:{deposit.id}:reverse:{deposit.generation}",
@@ -162,13 +173,20 @@ def reverse(deposit_id: UUID, *, short_units: int = 0, at: datetime | None = Non
     return deposit
 
 
-def _credit_moves(deposit: Deposit) -> list[Move]:
-    """What an earlier reversal could not take from the agent is paid first."""
-    owed = deposit.shortfall_units
+def _repaid_now(deposit: Deposit) -> int:
+    """
+    What an earlier reversal could not take from the agent is paid first.
+
+    What is below the minimum pays it when it is released: until then all of it is in suspense, nobody else's money.
+    """
+    return 0 if deposit.state == State.BELOW_MINIMUM else deposit.shortfall_units
+
+
+def _credit_moves(deposit: Deposit, owed_units: int) -> list[Move]:
     moves = [
         Move(*_custody(deposit), -deposit.amount_units),
-        Move("shortfall", ledger.PLATFORM, owed),
-        Move(*_holder(deposit), deposit.amount_units - owed),
+        Move("shortfall", ledger.PLATFORM, owed_units),
+        Move(*_holder(deposit), deposit.amount_units - owed_units),
     ]
     return [move for move in moves if move.amount_units]
 

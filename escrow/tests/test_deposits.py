@@ -376,6 +376,31 @@ class TestReorg:
         assert ledger.balance("shortfall", "platform") == 0
         assert ledger.balance("available", str(alice.id)) == 20 * UNITS
 
+    def test_of_small_ones_that_were_spent_takes_nothing_from_others_when_they_come_again(
+        self, chain, alice, bob, pay_in, noon, settings
+    ):
+        chain.mint(chain.treasury, 9 * UNITS)
+        for _ in range(2):
+            pay_in(alice, 600_000)
+        chain.finalize()
+        read_and_credit()
+        spend = [
+            ledger.Move("available", str(alice.id), -1_000_000),
+            ledger.Move("available", str(bob.id), 1_000_000),
+        ]
+        ledger.post("test:spent", kind="test", moves=spend, at=noon)
+        small = Deposit.objects.filter(agent=alice)
+        small.update(state=State.ORPHANED)
+        deposits.reverse_orphaned()
+        assert ledger.balance("shortfall", "platform") == -1_000_000
+
+        small.update(state=State.BELOW_MINIMUM)
+        read_and_credit()
+
+        assert ledger.balance("suspense", "platform") == 9 * UNITS
+        assert ledger.balance("shortfall", "platform") == 0
+        assert ledger.balance("available", str(alice.id)) == 200_000
+
     def test_deeper_than_what_was_read_stops_the_scan(self, chain, alice, pay_in):
         scans.scan()
         chain.finalize()
