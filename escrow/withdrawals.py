@@ -107,7 +107,7 @@ def approve(withdrawal_id: UUID, *, by: User, revision: int, at: datetime | None
 
     :raises NotAllowed: if the person may not approve, or owns the agent
     :raises RevisionChanged: if the row is not the one the person saw
-    :raises table.TransitionNotAllowed: if it is not held
+    :raises table.TransitionNotAllowed: if it is not held, or `approve_by` is over
     """
     withdrawal = lock(withdrawal_id)
     if not by.has_perm("escrow.approve_withdrawal"):
@@ -119,6 +119,8 @@ def approve(withdrawal_id: UUID, *, by: User, revision: int, at: datetime | None
     if withdrawal.revision != revision:
         raise RevisionChanged(revision=withdrawal.revision)
     at = at or clock.now()
+    if withdrawal.approve_by is not None and at >= withdrawal.approve_by:
+        raise table.TransitionNotAllowed("The time to approve it is over.", state=withdrawal.state)
     given = WithdrawalApproval.objects.filter(withdrawal=withdrawal)
     if given.filter(by=by).exists():
         raise Conflict("You have approved this withdrawal already; another treasurer has to.")

@@ -302,6 +302,12 @@ class TestApprove:
         with pytest.raises(withdrawals.RevisionChanged):
             withdrawals.approve(held.pk, by=treasurer, revision=held.revision + 1)
 
+    def test_after_the_time_for_it_is_refused_swept_or_not(self, held, treasurer):
+        with pytest.raises(withdrawal_table.TransitionNotAllowed):
+            withdrawals.approve(held.pk, by=treasurer, revision=held.revision, at=held.approve_by)
+
+        assert withdrawals.lock(held.pk).state == State.HELD
+
     def test_two_have_to_be_two(self, huge, treasurer):
         withdrawal = withdrawals.approve(huge.pk, by=treasurer, revision=huge.revision)
         assert withdrawal.state == State.HELD
