@@ -119,6 +119,7 @@ def relay_due(limit: int = 50) -> int:
     )
     done = 0
     for withdrawal_id in leases.claim(due, limit=limit):
+        put_off = False
         try:
             call = _signed_call(node, here, Authorization.objects.get(pk=withdrawal_id))
             gas_limit = relays.gas_for(node, to=here.usdc, data=call)
@@ -126,11 +127,14 @@ def relay_due(limit: int = 50) -> int:
             done += 1
         except rpc.NodeRefused as refusal:
             # It would be reverted now: paused, blacklisted, not funded, or submitted by somebody else already.
+            # Until its claim runs out the others have their turn: blocked receivers may not block everyone.
             log.warning("payout_would_revert withdrawal=%s: %s", withdrawal_id, refusal.message)
+            put_off = True
         except relays.NotWanted:
             continue
         finally:
-            leases.release(Withdrawal, withdrawal_id)
+            if not put_off:
+                leases.release(Withdrawal, withdrawal_id)
     return done
 
 

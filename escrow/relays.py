@@ -176,12 +176,10 @@ def _sign(node: rpc.Node, relay: RelayTransaction, earlier: list[RelayAttempt], 
 def _fees(node: rpc.Node, earlier: list[RelayAttempt]) -> tuple[int, int]:
     """Fees in wei per gas: what the node suggests, and for a replacement at least an eighth more than before."""
     priority_fee = rpc.number(node.ask("eth_maxPriorityFeePerGas"))
-    max_fee = 2 * rpc.number(node.ask("eth_gasPrice")) + priority_fee
+    max_fee = min(2 * rpc.number(node.ask("eth_gasPrice")) + priority_fee, settings.RELAY_MAX_FEE_WEI)
     if earlier:
         max_fee = max(max_fee, _raised(earlier[-1].max_fee))
         priority_fee = max(priority_fee, _raised(earlier[-1].priority_fee))
-    elif max_fee > settings.RELAY_MAX_FEE_WEI:
-        max_fee = settings.RELAY_MAX_FEE_WEI
     return max_fee, min(priority_fee, max_fee)
 
 

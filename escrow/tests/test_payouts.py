@@ -422,6 +422,34 @@ class TestRelay:
 
         assert RelayAttempt.objects.filter(relay__withdrawal=withdrawal).count() == 1
 
+    def test_a_replacement_costs_no_more_than_the_cap_whatever_the_node_suggests(
+        self, chain, rich, ask, monkeypatch, settings
+    ):
+        withdrawal = ask()
+        chain.automine(False)
+        treasury_tick()
+        RelayAttempt.objects.update(signed_at=clock.now() - timedelta(seconds=61))
+        ask_node = rpc.Node.ask
+
+        def greedy(self, method, *params):
+            return hex(10**18) if method == "eth_gasPrice" else ask_node(self, method, *params)
+
+        monkeypatch.setattr(rpc.Node, "ask", greedy)
+        relays.push_due()
+
+        second = RelayAttempt.objects.get(relay__withdrawal=withdrawal, number=2)
+        assert second.max_fee <= settings.RELAY_MAX_FEE_WEI
+
+    def test_one_that_would_revert_lets_the_others_go_first(self, chain, rich, ask):
+        refused, fine = ask(20 * UNITS), ask(20 * UNITS)
+        chain.do(chain.usdc, keccak(b"blacklist(address)")[:4] + refused.address.rjust(32, b"\0"))
+        payouts.authorize_due()
+
+        for _ in range(2):
+            payouts.relay_due(limit=1)
+
+        assert RelayTransaction.objects.get(purpose="withdrawal").withdrawal_id == fine.pk
+
     def test_of_a_lapsed_payout_the_nonce_is_filled(self, chain, rich, ask, settings):
         withdrawal = ask()
         payouts.authorize_due()
