@@ -23,7 +23,8 @@ def write(here: network.Network, found: Sequence[usdc.Transfer]) -> int:
     """
     Write down transfers to addresses of ours, in the caller's transaction, and answer how many were news.
 
-    A log that came back in another block takes its row along; one that is known stays as it is.
+    A log that came back in another block takes its row along; one that is known stays as it is. What a reversal could
+    not take back stays the debt of the same agent, as far as the new amount reaches; nobody inherits another's.
     """
     owners = _owners({transfer.receiver for transfer in found} | {transfer.sender for transfer in found}, here)
     rows = [
@@ -45,7 +46,9 @@ def write(here: network.Network, found: Sequence[usdc.Transfer]) -> int:
             ON CONFLICT (chain_id, tx_hash, log_index) DO UPDATE
             SET block_number = EXCLUDED.block_number, block_hash = EXCLUDED.block_hash, sender = EXCLUDED.sender,
                 receiver = EXCLUDED.receiver, amount_units = EXCLUDED.amount_units, agent_id = EXCLUDED.agent_id,
-                state = EXCLUDED.state, seen_at = EXCLUDED.seen_at, swept_at = NULL
+                state = EXCLUDED.state, seen_at = EXCLUDED.seen_at, swept_at = NULL,
+                shortfall_units = CASE WHEN d.agent_id = EXCLUDED.agent_id
+                    THEN least(d.shortfall_units, EXCLUDED.amount_units) ELSE 0 END
             WHERE d.posted_to = '' AND (d.block_hash <> EXCLUDED.block_hash OR d.state = 'orphaned')
             RETURNING d.id
             """,

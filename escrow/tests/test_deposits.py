@@ -401,6 +401,16 @@ class TestReorg:
         assert ledger.balance("shortfall", "platform") == 0
         assert ledger.balance("available", str(alice.id)) == 200_000
 
+    def test_that_gives_the_log_to_another_agent_leaves_it_no_debt_of_the_earlier_one(self, chain, alice, bob, pay_in):
+        pay_in(bob, 10 * UNITS)
+        scans.scan()
+        Deposit.objects.update(agent=alice, state=State.ORPHANED, amount_units=50 * UNITS, shortfall_units=30 * UNITS)
+
+        scans.rescan(0)
+
+        deposit = Deposit.objects.get()
+        assert (deposit.agent, deposit.amount_units, deposit.shortfall_units) == (bob, 10 * UNITS, 0)
+
     def test_deeper_than_what_was_read_stops_the_scan(self, chain, alice, pay_in):
         scans.scan()
         chain.finalize()
