@@ -15,7 +15,7 @@ from disputes import deposits, effects, lifecycle
 from disputes.lifecycle import Action, Who
 from disputes.models import Deposit, Dispute, Party, Ruling
 from escrow import ledger
-from marketplace import jobs, settlements
+from marketplace import jobs, locking, settlements
 from marketplace import lifecycle as job_lifecycle
 from marketplace.models import Job
 
@@ -39,7 +39,7 @@ def open(
     :raises job_lifecycle.TransitionNotAllowed: if row 21 of the job table has no dispute for this party now
     :raises spending.SpendingCapExceeded: if the deposit passes a cap of the token
     """
-    job = job_lifecycle.lock(job_id, at=at)
+    job = locking.lock(job_id, at=at)
     role = job_lifecycle.role_of(opener, job)
     job_lifecycle.rule_for(job, job_lifecycle.Action.DISPUTE, role, job.at)
     dispute = _new_case(job, opener, Party(role), reason, statement, requested_seller_bps)

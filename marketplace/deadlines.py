@@ -12,7 +12,7 @@ from django.db import connection, transaction
 
 from accounts.errors import NotFound
 from escrow import holds
-from marketplace import effects, lifecycle
+from marketplace import effects, lifecycle, locking
 from marketplace.lifecycle import Action, Role
 from marketplace.models import Job
 
@@ -32,7 +32,7 @@ def enforce(job_id: UUID, *, at: datetime | None = None) -> Job | None:
     Answers None where another transaction is at work on the job or was faster.
     """
     try:
-        job = lifecycle.lock(job_id, at=at, skip_locked=True)
+        job = locking.lock(job_id, at=at, skip_locked=True)
     except NotFound:
         return None
     action = lifecycle.due_action(job)

@@ -11,7 +11,7 @@ from django.db import transaction
 from accounts import text
 from accounts.errors import DomainError, Invalid
 from accounts.models import Agent
-from marketplace import lifecycle, terms
+from marketplace import lifecycle, locking, terms
 from marketplace.lifecycle import Action
 from marketplace.models import Delivery, Job
 
@@ -63,7 +63,7 @@ def deliver(job_id: UUID, *, seller: Agent, content: Content, note: str = "", at
 
     :raises lifecycle.TransitionNotAllowed: after the clock, after ten deliveries, or for another than the seller
     """
-    job = lifecycle.lock(job_id, at=at)
+    job = locking.lock(job_id, at=at)
     lifecycle.advance(job, Action.DELIVER, by=lifecycle.role_of(seller, job), deliveries_count=job.deliveries_count + 1)
     Delivery.objects.bulk_create([
         Delivery(
@@ -89,7 +89,7 @@ def request_revision(job_id: UUID, *, client: Agent, reason: str, at: datetime |
 
     :raises lifecycle.TransitionNotAllowed: after `review_by`, or when no revisions are left
     """
-    job = lifecycle.lock(job_id, at=at)
+    job = locking.lock(job_id, at=at)
     return lifecycle.advance(
         job,
         Action.REQUEST_REVISION,

@@ -15,7 +15,7 @@ from accounts.errors import NotFound
 from accounts.events import log
 from accounts.models import Agent, Token
 from escrow import holds
-from marketplace import effects, lifecycle
+from marketplace import effects, lifecycle, locking
 from marketplace.lifecycle import Action, Role
 from marketplace.models import Job, State
 
@@ -30,7 +30,7 @@ def fund(job_id: UUID, *, client: Agent, token: Token | None = None, at: datetim
     :raises spending.SpendingCapExceeded: if the token may not spend the price
     :raises holds.BondUnavailable: if the seller cannot cover the bond; the seller is told
     """
-    job = lifecycle.lock(job_id, at=at)
+    job = locking.lock(job_id, at=at)
     role = lifecycle.role_of(client, job)
     lifecycle.rule_for(job, Action.FUND, role, job.at)
     for party in (job.client, job.seller):
@@ -60,7 +60,7 @@ def start(job_id: UUID, *, seller: Agent, at: datetime | None = None) -> Job:
 
     :raises lifecycle.TransitionNotAllowed: unless the job is funded, in time, and the seller asks
     """
-    job = lifecycle.lock(job_id, at=at)
+    job = locking.lock(job_id, at=at)
     return lifecycle.advance(job, Action.START, by=lifecycle.role_of(seller, job))
 
 
@@ -71,7 +71,7 @@ def approve(job_id: UUID, *, client: Agent, at: datetime | None = None) -> Job:
 
     :raises lifecycle.TransitionNotAllowed: if nothing is delivered, or another than the client asks
     """
-    job = lifecycle.lock(job_id, at=at)
+    job = locking.lock(job_id, at=at)
     lifecycle.advance(job, Action.APPROVE, by=lifecycle.role_of(client, job))
     holds.close(effects.approved(job), kind="job.approve", at=job.at)
     return job
@@ -84,7 +84,7 @@ def abort(job_id: UUID, *, by: Agent, reason: str, at: datetime | None = None) -
 
     :raises lifecycle.TransitionNotAllowed: once something is delivered, or for a client after `deliver_by`
     """
-    job = lifecycle.lock(job_id, at=at)
+    job = locking.lock(job_id, at=at)
     return _abort(job, lifecycle.role_of(by, job), reason)
 
 
@@ -162,7 +162,7 @@ def resolve(
 
     :raises lifecycle.TransitionNotAllowed: unless the job is disputed
     """
-    job = lifecycle.lock(job_id, at=at)
+    job = locking.lock(job_id, at=at)
     lifecycle.advance(job, Action.RESOLVE, by=by, note=note)
     holds.close(plan(job), kind="job.resolve", at=job.at)
     return job
@@ -178,7 +178,7 @@ def resume(job_id: UUID, *, by: Role, consented: bool, note: str = "", at: datet
 
     :raises lifecycle.TransitionNotAllowed: unless the job is disputed
     """
-    job = lifecycle.lock(job_id, at=at)
+    job = locking.lock(job_id, at=at)
     lifecycle.rule_for(job, Action.RESUME, by, job.at)
     clock = getattr(job, lifecycle.CLOCK_COLUMN[State(job.frozen_state)])
     if consented:
@@ -212,7 +212,7 @@ def _each(
 ) -> None:
     for job_id, role in _open_jobs(agent_id, seller=(*_DECLINED, *seller), client=(*_DECLINED, *client)):
         with transaction.atomic():
-            job = lifecycle.lock(job_id, at=at)
+            job = locking.lock(job_id, at=at)
             ending = Action.DECLINE if job.state in _DECLINED else Action.ABORT
             if ending not in lifecycle.available(job, role, job.at):
                 continue  # it went on, or ended, since it was listed

@@ -12,7 +12,7 @@ from django.db import transaction
 from accounts import clock, limits, spending
 from accounts.errors import DomainError, NotAllowed
 from accounts.models import Agent, Token
-from marketplace import lifecycle
+from marketplace import lifecycle, locking
 from marketplace.lifecycle import Action, Role
 from marketplace.models import Job, Listing, Offer
 from marketplace.terms import Terms
@@ -93,7 +93,7 @@ def counter(
 
     :raises lifecycle.TransitionNotAllowed: out of turn, after the offer lapsed, or when no rounds are left
     """
-    job = lifecycle.lock(job_id, at=at)
+    job = locking.lock(job_id, at=at)
     role = lifecycle.role_of(by, job)
     lifecycle.rule_for(job, Action.COUNTER, role, job.at)
     _permit(job.client, job.seller, terms.price_units)
@@ -113,7 +113,7 @@ def agree(job_id: UUID, *, by: Agent, terms_hash: str, token: Token | None = Non
     :raises lifecycle.TransitionNotAllowed: to one's own offer, or after it lapsed
     :raises TermsChanged: if `terms_hash` is not the latest offer's
     """
-    job = lifecycle.lock(job_id, at=at)
+    job = locking.lock(job_id, at=at)
     role = lifecycle.role_of(by, job)
     lifecycle.rule_for(job, Action.AGREE, role, job.at)
     if terms_hash != job.offer.terms_hash:
@@ -130,7 +130,7 @@ def decline(job_id: UUID, *, by: Agent, reason: str = "", at: datetime | None = 
 
     :raises lifecycle.TransitionNotAllowed: once it is funded, or over
     """
-    job = lifecycle.lock(job_id, at=at)
+    job = locking.lock(job_id, at=at)
     return lifecycle.advance(job, Action.DECLINE, by=lifecycle.role_of(by, job), note=reason)
 
 

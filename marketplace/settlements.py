@@ -14,7 +14,7 @@ from accounts.events import log
 from accounts.models import Agent
 from escrow import holds
 from escrow.ledger import Move
-from marketplace import effects, lifecycle
+from marketplace import effects, lifecycle, locking
 from marketplace.lifecycle import Action, Role
 from marketplace.models import Job
 
@@ -34,7 +34,7 @@ def offer(job_id: UUID, *, by: Agent, seller_bps: int, extra: tuple[Move, ...] =
 
     :raises lifecycle.TransitionNotAllowed: unless the price is held and no ruling is made
     """
-    job = lifecycle.lock(job_id, at=at)
+    job = locking.lock(job_id, at=at)
     role = lifecycle.role_of(by, job)
     lifecycle.rule_for(job, Action.SETTLE, role, job.at)
     client_bps = seller_bps if role == Role.CLIENT else job.client_settlement_bps
@@ -57,7 +57,7 @@ def withdraw(job_id: UUID, *, by: Agent, at: datetime | None = None) -> Job:
 
     :raises NoOffer: if there is none
     """
-    job = lifecycle.lock(job_id, at=at)
+    job = locking.lock(job_id, at=at)
     role = lifecycle.role_of(by, job)
     column = f"{role}_settlement_bps"
     if getattr(job, column) is None:

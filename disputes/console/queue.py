@@ -1,6 +1,6 @@
 """The queue: cases in the order in which they need somebody, a page at a time."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -75,6 +75,6 @@ def _opened(cursor: str) -> tuple[datetime, UUID] | None:
     moment, _, identifier = cursor.partition("~")
     try:
         at = datetime.fromisoformat(moment)
-        return (at, UUID(identifier)) if at.tzinfo else None
-    except ValueError:
+        return (at.astimezone(UTC), UUID(identifier)) if at.tzinfo else None
+    except (ValueError, OverflowError):  # a moment before the first year or after the last
         return None

@@ -59,7 +59,7 @@ SEARCH: dict[str, tuple[str, ...]] = {
     "escrow.LedgerAccount": ("=owner_key",),
     "escrow.Transfer": ("=reference",),
     "marketplace.Job": ("=id", "client__handle", "seller__handle"),
-    "disputes.Dispute": ("=id", "=job_id", "client__handle", "seller__handle"),
+    "disputes.Dispute": ("=id", "=job__id", "client__handle", "seller__handle"),
 }
 
 

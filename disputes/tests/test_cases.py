@@ -9,6 +9,7 @@ from disputes import cases, deadlines, lifecycle
 from disputes.models import Dispute, DisputeTransition
 from disputes.tests.conftest import DAY, HOUR, STATEMENT, ruled
 from marketplace import lifecycle as job_lifecycle
+from marketplace import locking
 from marketplace.models import Job
 
 pytestmark = pytest.mark.django_db
@@ -76,7 +77,7 @@ class TestOpen:
         job = job_at("in_progress")
         cases.withdraw(opened(job, alice, noon).id, by=alice, at=noon)
 
-        again = job_lifecycle.lock(job.id, at=noon)
+        again = locking.lock(job.id, at=noon)
         assert "dispute" not in job_lifecycle.available(again, job_lifecycle.Role.CLIENT, noon)
         assert "dispute" in job_lifecycle.available(again, job_lifecycle.Role.SELLER, noon)
         with pytest.raises(job_lifecycle.TransitionNotAllowed):

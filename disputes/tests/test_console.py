@@ -498,6 +498,15 @@ class TestRowsAreReadOnly:
             checked += 1
         assert checked >= 20
 
+    @pytest.mark.parametrize("app", ["disputes.Dispute", "marketplace.Job"])
+    def test_and_are_found_by_whatever_is_typed(self, case, app):
+        root = signed_in(User.objects.create_superuser("root", password="a long password"))
+        rows = reverse(f"admin:{app.lower().replace('.', '_')}_changelist")
+
+        for typed in (case.client.handle, str(case.job_id)):
+            assert "1 result" in root.get(rows, {"q": typed}).content.decode()
+        assert "0 results" in root.get(rows, {"q": "nobody-of-this-name"}).content.decode()
+
     def test_and_no_secret_is_on_their_pages(self, client_for, alice):
         from accounts.models import Token
 

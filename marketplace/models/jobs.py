@@ -37,7 +37,7 @@ class Job(models.Model):
     one afterwards), so that no clock and no payment ever reads a setting or a document.
     """
 
-    # Set by `lifecycle.lock`: the database's clock under the row's lock, and the latest offer.
+    # Set by `locking.lock`: the database's clock under the row's lock, and the latest offer.
     at: datetime
     offer: "Offer"
 

@@ -7,7 +7,7 @@ from accounts import limits, spending, tokens
 from accounts.errors import NotFound
 from accounts.models import Agent, Event
 from escrow import holds, ledger
-from marketplace import effects, jobs, lifecycle, offers, settlements
+from marketplace import effects, jobs, lifecycle, locking, offers, settlements
 from marketplace.lifecycle import Role, TransitionNotAllowed
 from marketplace.models import Job
 from marketplace.tests.trades import BOND, CLIENT_FUNDS, PRICE, SELLER_FUNDS, terms_of
@@ -356,7 +356,7 @@ class TestRow:
         job = trade.job("delivered")
 
         with transaction.atomic():
-            locked = lifecycle.lock(job.id)
+            locked = locking.lock(job.id)
 
         assert Job.objects.values().get(pk=job.pk) == {
             field.attname: getattr(locked, field.attname) for field in Job._meta.concrete_fields
@@ -368,6 +368,6 @@ class TestRow:
         job = offers.propose(trade.client, trade.seller, terms=terms_of())
 
         with transaction.atomic():
-            first, second = lifecycle.lock(job.id).at, lifecycle.lock(job.id).at
+            first, second = locking.lock(job.id).at, locking.lock(job.id).at
 
         assert job.created_at < first < second

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from accounts import clock, departures, seams
 from accounts.models import Agent
-from marketplace import deadlines, jobs, lifecycle, listings
+from marketplace import deadlines, jobs, listings, locking
 from marketplace.models import Job, Listing
 from marketplace.tests.trades import Trade
 
@@ -94,7 +94,7 @@ class TestAtOnce:
 
         def hold():
             with transaction.atomic():
-                lifecycle.lock(job.pk)
+                locking.lock(job.pk)
                 held.set()
                 time.sleep(0.6)
 

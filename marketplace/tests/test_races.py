@@ -10,7 +10,7 @@ from django.db import connection, transaction
 
 from accounts import clock
 from escrow.models import Transfer
-from marketplace import deadlines, deliveries, jobs, lifecycle, offers, settlements
+from marketplace import deadlines, deliveries, jobs, locking, offers, settlements
 from marketplace.lifecycle import TransitionNotAllowed
 from marketplace.models import Delivery, Job, Offer, Transition
 from marketplace.tests.trades import (
@@ -287,7 +287,7 @@ class TestClock:
 
         def hold():
             with transaction.atomic():
-                lifecycle.lock(job.id)
+                locking.lock(job.id)
                 held.append(clock.now())
                 wait_until_somebody_waits()
                 held.append(clock.now())
@@ -296,7 +296,7 @@ class TestClock:
             while not held:
                 pass
             with transaction.atomic():
-                return lifecycle.lock(job.id).at
+                return locking.lock(job.id).at
 
         _, got = race(hold, wait)
 

@@ -26,7 +26,7 @@ from accounts import ids
 from accounts.errors import DomainError
 from accounts.models import Agent
 from escrow import books, holds, ledger
-from marketplace import deadlines, deliveries, effects, jobs, lifecycle, offers, settlements
+from marketplace import deadlines, deliveries, effects, jobs, lifecycle, locking, offers, settlements
 from marketplace.lifecycle import Role
 from marketplace.models import Job
 from marketplace.tests.test_lifecycle import TERMINAL, steps
@@ -341,7 +341,7 @@ class Trading(RuleBasedStateMachine):
 
         def open_case(agent: Agent) -> Job:
             with transaction.atomic():
-                locked = lifecycle.lock(job, at=self.at)
+                locked = locking.lock(job, at=self.at)
                 role = lifecycle.role_of(agent, locked)
                 jobs.freeze(
                     locked, by=role, dispute_id=ids.uuid7(), deadline_at=self.at + hours(72), effect="A ruling.",

@@ -7,7 +7,7 @@ from django.db import transaction
 
 from accounts import clock, ids
 from accounts.models import Agent
-from marketplace import deadlines, deliveries, jobs, lifecycle, offers, settlements, terms
+from marketplace import deadlines, deliveries, jobs, lifecycle, locking, offers, settlements, terms
 from marketplace.models import Job
 from marketplace.terms import Terms, TermsBody
 
@@ -61,7 +61,7 @@ class Trade:
     def freeze(self, job: Job, by: str = "client", at: datetime | None = None) -> Job:
         """Open a dispute as the app above does: the job locked, then taken out of its clock."""
         with transaction.atomic():
-            locked = lifecycle.lock(job.id, at=at or self.at)
+            locked = locking.lock(job.id, at=at or self.at)
             return jobs.freeze(
                 locked,
                 by=lifecycle.Role(by),
