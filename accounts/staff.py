@@ -29,7 +29,6 @@ def prepare_groups() -> None:
         group.permissions.set(Permission.objects.filter(_matching(wanted)))
 
 
-@transaction.atomic
 def prepare_account(
     username: str,
     *,
@@ -44,7 +43,7 @@ def prepare_account(
     :raises django.core.exceptions.ValidationError: if the password is too weak
     :raises KeyError: for a group that does not exist
     """
-    user, created = User.objects.get_or_create(username=username)
+    user = User.objects.filter(username=username).first() or User(username=username)
     user.is_staff = user.is_active = True
     user.is_superuser = superuser
     if email:
@@ -52,10 +51,12 @@ def prepare_account(
     if password is not None and not user.check_password(password):
         validate_password(password, user)
         user.set_password(password)
-    elif created and password is None:
+    elif not user.password:
         user.set_unusable_password()
-    user.save()
-    user.groups.set([_group(name) for name in groups])
+    # Hashing a password takes its time: it was done before the transaction.
+    with transaction.atomic():
+        user.save()
+        user.groups.set([_group(name) for name in groups])
     return user
 
 
