@@ -136,6 +136,15 @@ class TestPages:
         assert found("reason=fraud") == set()
         assert found("after=rubbish") == {str(case.pk), str(other.pk)}
 
+    @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00%2B23:59", "9999-12-31T23:59:59-23:59", "%00", "never"])
+    def test_begin_at_the_start_where_the_cursor_is_no_moment(self, page, case_at, moment):
+        case = case_at("under_review")
+
+        shown = page.get(f"/admin/cases/?after={moment}~{case.pk}")
+
+        assert shown.status_code == 200
+        assert reverse("admin:case", args=[case.pk]) in shown.content.decode()
+
     def test_page_through_the_queue(self, page, case_at, monkeypatch):
         from disputes.console import queue
 
@@ -499,7 +508,8 @@ class TestRowsAreReadOnly:
         assert checked >= 20
 
     @pytest.mark.parametrize("app", ["disputes.Dispute", "marketplace.Job"])
-    def test_and_are_found_by_whatever_is_typed(self, case, app):
+    def test_and_are_found_by_whatever_is_typed(self, case_at, app):
+        case = case_at("under_review")
         root = signed_in(User.objects.create_superuser("root", password="a long password"))
         rows = reverse(f"admin:{app.lower().replace('.', '_')}_changelist")
 
