@@ -70,6 +70,21 @@ class TestStraightRoad:
 
         assert [*steps, withdrawal.state] == ["authorized", "authorized", "broadcast", "broadcast", "settled"]
 
+    def test_an_authorization_is_signed_for_its_own_token_alone(self, chain, rich, ask, monkeypatch):
+        ask()
+        payouts.authorize_due()
+        here, signed = payouts.network.current(), []
+        with monkeypatch.context() as patched:
+            patched.setattr(payouts.network, "current", lambda: here._replace(usdc=b"\x11" * 20))
+            patched.setattr(usdc, "domain_separator", lambda *_, **__: b"\0" * 32)
+            patched.setattr(usdc, "payment_call", lambda *_, **__: signed.append(1) or b"")
+            payouts.relay_due()
+
+        assert signed == []
+        assert not Withdrawal.objects.filter(relays__isnull=False).exists()
+        run(chain)
+        assert Withdrawal.objects.get().state == State.SETTLED
+
     def test_the_relay_closes_when_its_block_is_final(self, chain, rich, ask):
         ask()
         treasury_tick()
