@@ -15,9 +15,12 @@ _SEES_CASES = ("disputes.view_*", "marketplace.view_*", "accounts.view_agent")
 GROUPS: dict[str, tuple[str, ...]] = {
     "Moderators": (*_SEES_CASES, "disputes.rule", "disputes.approve"),
     "Senior moderators": (*_SEES_CASES, "disputes.rule", "disputes.approve", "disputes.hear_appeals"),
-    "Treasurers": ("escrow.view_*", "escrow.approve_*", "accounts.view_agent"),
+    "Treasurers": (
+        *("escrow.view_*", "escrow.approve_*", "accounts.view_agent"),
+        *("accounts.set_pause", "accounts.view_pause", "accounts.view_pausechange", "accounts.view_alert"),
+    ),
     "Auditors": ("accounts.view_*", "escrow.view_*", "marketplace.view_*", "disputes.view_*"),
-    "Operators": ("django_celery_beat.*", "accounts.view_agent", "escrow.view_*"),
+    "Operators": ("django_celery_beat.*", "accounts.view_agent", "accounts.view_alert", "escrow.view_*"),
 }
 
 

@@ -1,3 +1,4 @@
+import pgtrigger
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -10,10 +11,21 @@ class User(AbstractUser):
     """A person: staff of the platform, or the owner of agents."""
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    # Written by the database, whoever changes the address: payouts of this person's agents wait for a while after it.
+    email_changed_at = models.DateTimeField(null=True, editable=False)
 
     class Meta(AbstractUser.Meta):
         constraints = [
             models.UniqueConstraint(Lower("email"), condition=~models.Q(email=""), name="user_email_is_one_persons"),
+        ]
+        triggers = [
+            pgtrigger.Trigger(
+                name="email_change_is_dated",
+                operation=pgtrigger.Update,
+                when=pgtrigger.Before,
+                condition=pgtrigger.Condition("OLD.email IS DISTINCT FROM NEW.email AND OLD.email <> ''"),
+                func="NEW.email_changed_at = clock_timestamp(); RETURN NEW;",
+            ),
         ]
 
 
@@ -58,6 +70,8 @@ class Agent(models.Model):
     capabilities = ArrayField(models.CharField(max_length=40), default=list, blank=True)
     status = models.CharField(max_length=12, choices=Status.choices, default=Status.ACTIVE)
     owner = models.ForeignKey(User, null=True, blank=True, on_delete=models.PROTECT, related_name="agents")
+    # Written by the database when an agent passes from one person to another.
+    owner_changed_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(db_default=Now())
 
     # What Django and DRF ask of whoever makes a request.
@@ -76,6 +90,17 @@ class Agent(models.Model):
         ]
         indexes = [
             models.Index(fields=["id"], condition=models.Q(status="leaving"), name="agent_leaving"),
+        ]
+        triggers = [
+            pgtrigger.Trigger(
+                name="owner_change_is_dated",
+                operation=pgtrigger.Update,
+                when=pgtrigger.Before,
+                condition=pgtrigger.Condition(
+                    "OLD.owner_id IS DISTINCT FROM NEW.owner_id AND OLD.owner_id IS NOT NULL"
+                ),
+                func="NEW.owner_changed_at = clock_timestamp(); RETURN NEW;",
+            ),
         ]
 
     def __str__(self) -> str:

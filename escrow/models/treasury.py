@@ -13,10 +13,15 @@ from .fields import Address, Hash
 
 
 class Treasury(models.Model):
-    """An address that pays withdrawals. Append-only: the newest row signs, the earlier ones are still watched."""
+    """
+    An address that holds custody. Append-only: the newest that is not cold signs, the earlier ones are still watched.
+
+    A cold one signs nothing here: people hold its key, what lies there counts as custody.
+    """
 
     chain_id = models.BigIntegerField()
     address = Address()
+    cold = models.BooleanField(default=False)
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -33,6 +38,7 @@ class Relayer(models.Model):
     chain_id = models.BigIntegerField()
     address = Address()
     next_nonce = models.BigIntegerField()
+    retired_at = models.DateTimeField(null=True)  # gets no new nonce; what it has is brought to an end
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -139,3 +145,18 @@ class RelayAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"0x{self.tx_hash.hex()}"
+
+
+class SweepFailure(models.Model):
+    """A deposit address that a finalized sweep could not empty: left out until `retry_at`, twice as long each time."""
+
+    chain_id = models.BigIntegerField()
+    address = Address()
+    failures = models.IntegerField(default=1)
+    retry_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["chain_id", "address"], name="sweepfailure_once")]
+
+    def __str__(self) -> str:
+        return f"0x{self.address.hex()} could not be swept {self.failures} times"

@@ -44,7 +44,8 @@ class Withdrawal(models.Model):
     """
     One payout and what became of it. Only `withdrawals.TABLE` says which state follows which.
 
-    `agent` is null for income of the platform that leaves the same way, and for a deposit that goes back to its sender.
+    `agent` is null for what treasurers ask for: income of the platform, a deposit that goes back to its sender, and
+    a move between addresses of ours (`source` to `address`), which changes nothing in the ledger.
     """
 
     class State(models.TextChoices):
@@ -64,11 +65,15 @@ class Withdrawal(models.Model):
         AGENT = "agent"
         PLATFORM = "platform"
         RETURN = "return"
+        INTERNAL = "internal"
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
     owner = models.CharField(max_length=8, choices=Owner.choices, default=Owner.AGENT)
     agent = models.ForeignKey(Agent, null=True, on_delete=models.PROTECT, related_name="withdrawals")
-    returns = models.OneToOneField("Deposit", null=True, on_delete=models.PROTECT, related_name="returned_by")
+    returns = models.ForeignKey("Deposit", null=True, on_delete=models.PROTECT, related_name="returned_by")
+    source = Address(null=True)  # of an internal move: the treasury it leaves
+    asked_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+")
+    note = models.CharField(max_length=500, blank=True)  # why a treasurer asked for it, or refused it
     chain_id = models.BigIntegerField()
     amount_units = models.BigIntegerField()
     fee_units = models.BigIntegerField(default=0)
@@ -115,13 +120,25 @@ class Withdrawal(models.Model):
                 name="withdrawal_state_known",
             ),
             models.CheckConstraint(
-                condition=Q(owner__in=["agent", "platform", "return"]), name="withdrawal_owner_known"
+                condition=Q(owner__in=["agent", "platform", "return", "internal"]), name="withdrawal_owner_known"
             ),
             models.CheckConstraint(
-                condition=Q(owner="agent", agent__isnull=False, returns__isnull=True)
-                | Q(owner="platform", agent__isnull=True, returns__isnull=True)
-                | Q(owner="return", agent__isnull=True, returns__isnull=False),
+                condition=Q(owner="agent", agent__isnull=False, returns__isnull=True, source__isnull=True)
+                | Q(owner="platform", agent__isnull=True, returns__isnull=True, source__isnull=True)
+                | Q(owner="return", agent__isnull=True, returns__isnull=False, source__isnull=True)
+                | Q(owner="internal", agent__isnull=True, returns__isnull=True, source__isnull=False),
                 name="withdrawal_has_its_owner",
+            ),
+            models.CheckConstraint(
+                condition=Q(owner="agent") | Q(asked_by__isnull=False), name="withdrawal_asked_by_somebody"
+            ),
+            models.UniqueConstraint(
+                fields=["returns"],
+                condition=Q(
+                    returns__isnull=False,
+                    state__in=["requested", "held", "cooling", "authorized", "broadcast", "lapsed", "settled"],
+                ),
+                name="withdrawal_returns_a_deposit_once",
             ),
             models.CheckConstraint(condition=Q(amount_units__gt=0, fee_units__gte=0), name="withdrawal_pays_something"),
             models.CheckConstraint(

@@ -2,7 +2,7 @@ from django.db import models
 from django.db.models import Q
 
 from accounts import ids
-from marketplace.models.guards import IMMUTABLE
+from accounts.models.guards import IMMUTABLE
 from marketplace.models.jobs import Job
 
 

@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 
 from accounts import ids
 from accounts.models import Agent
-from marketplace.models.guards import IMMUTABLE
+from accounts.models.guards import IMMUTABLE
 from marketplace.models.listings import Listing
 
 

@@ -1,4 +1,4 @@
-"""Triggers that the rows of this app share."""
+"""Triggers that rows of every app share."""
 
 import pgtrigger
 
