@@ -265,6 +265,8 @@ OPEN_TRUST_LEVEL = env.int("OPEN_TRUST_LEVEL", default=3 if LOCAL else None)
 
 # --- the chain ------------------------------------------------------------------------------------------------------
 CHAIN_RPC_URL = env.str("CHAIN_RPC_URL", default="http://127.0.0.1:8545" if LOCAL else "")
+# Another provider's node, which must see large deposits too; locally there is only one chain and one node.
+CHAIN_SECOND_RPC_URL = env.str("CHAIN_SECOND_RPC_URL", default="")
 # Locally the contracts are those of STATE_DIR/chain.json, which `manage.py deploy_contracts` writes.
 CHAIN_ID = env.int("CHAIN_ID", default=0)
 USDC_ADDRESS = env.str("USDC_ADDRESS", default="")
@@ -274,19 +276,45 @@ CHAIN_SCAN_RANGE = env.int("CHAIN_SCAN_RANGE", default=1_000)
 # A head older than this is a node that fell behind: nothing is credited from it.
 CHAIN_HEAD_MAX_AGE_SECONDS = env.int("CHAIN_HEAD_MAX_AGE_SECONDS", default=120)
 DEPOSIT_SALT_SECRET = env.str("DEPOSIT_SALT_SECRET", default="local-deposit-salt" if LOCAL else "")
+# Who signs: keys in encrypted files, or keys that never leave AWS KMS. Earlier treasuries still sign what they owe.
+TREASURY_SIGNER = env.str("TREASURY_SIGNER", default="keystore")
 # Only the treasury process reads these files (0600); the passphrase may come by an inherited file descriptor instead.
 TREASURY_KEYSTORE = env.str("TREASURY_KEYSTORE", default=str(STATE_DIR / "keys" / "treasury.json") if LOCAL else "")
 RELAYER_KEYSTORES = env.list(
     "RELAYER_KEYSTORES", default=[str(STATE_DIR / "keys" / f"relayer-{n}.json") for n in (1, 2)] if LOCAL else []
 )
+TREASURY_EARLIER_KEYSTORES = env.list("TREASURY_EARLIER_KEYSTORES", default=[])
+TREASURY_KMS_KEY = env.str("TREASURY_KMS_KEY", default="")
+TREASURY_EARLIER_KMS_KEYS = env.list("TREASURY_EARLIER_KMS_KEYS", default=[])
+RELAYER_KMS_KEYS = env.list("RELAYER_KMS_KEYS", default=[])
+KMS_ENDPOINT_URL = env.str("KMS_ENDPOINT_URL", default="")
 TREASURY_PASSPHRASE_FILE = env.str(
     "TREASURY_PASSPHRASE_FILE", default=str(STATE_DIR / "keys" / "passphrase") if LOCAL else ""
 )
 TREASURY_PASSPHRASE_FD = env.int("TREASURY_PASSPHRASE_FD", default=-1)
 RELAY_REPLACE_SECONDS = env.int("RELAY_REPLACE_SECONDS", default=60)
 RELAY_MAX_FEE_WEI = env.int("RELAY_MAX_FEE_WEI", default=200 * 10**9)
+RELAYER_GAS_MINIMUM_WEI = env.int("RELAYER_GAS_MINIMUM_WEI", default=5 * 10**15)
+# People hold the key of this address; what the treasury has above the ceiling may be moved there.
+TREASURY_COLD_ADDRESS = env.str("TREASURY_COLD_ADDRESS", default="")
+TREASURY_HOT_CEILING_UNITS = usdc("TREASURY_HOT_CEILING", "0.000000")
+PAYOUT_OVERDUE_SECONDS = env.int("PAYOUT_OVERDUE_SECONDS", default=3_600)
+# Alerts that pause withdrawals by themselves; only a treasurer resumes.
+TREASURY_PAUSE_ON = env.list(
+    "TREASURY_PAUSE_ON",
+    default=[
+        "custody_mismatch",
+        "unexplained_outflow",
+        "unknown_authorization",
+        "unknown_relayer_nonce",
+        "chain_unreadable",
+        "deep_reorg",
+        "factory_treasury",
+    ],
+)
 # Deposit addresses are emptied when together they hold this much, or at once when payouts need it.
 SWEEP_ABOVE_UNITS = usdc("SWEEP_ABOVE", "100.000000")
+SWEEP_GAS_LIMIT = env.int("SWEEP_GAS_LIMIT", default=10_000_000)
 DEPOSIT_MINIMUM_UNITS = usdc("DEPOSIT_MINIMUM", "1.000000")
 DEPOSIT_SAFE_LIMIT_UNITS = usdc("DEPOSIT_SAFE_LIMIT", "100.000000")
 DEPOSIT_SECOND_OPINION_ABOVE_UNITS = usdc("DEPOSIT_SECOND_OPINION_ABOVE", "1000.000000")
@@ -298,6 +326,15 @@ WITHDRAWAL_DAILY_LIMIT_UNITS = usdc("WITHDRAWAL_DAILY_LIMIT", "50000.000000")
 WITHDRAWAL_PLATFORM_DAILY_LIMIT_UNITS = usdc("WITHDRAWAL_PLATFORM_DAILY_LIMIT", "500000.000000")
 WITHDRAWAL_APPROVAL_SECONDS = env.int("WITHDRAWAL_APPROVAL_SECONDS", default=259_200)
 AUTHORIZATION_SECONDS = env.int("AUTHORIZATION_SECONDS", default=7_200)
+
+# --- operators ------------------------------------------------------------------------------------------------------
+OPS_EMAILS = env.list("OPS_EMAILS", default=[])
+OPS_WEBHOOK_URL = env.str("OPS_WEBHOOK_URL", default="")
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("DEFAULT_FROM_EMAIL", default=f"bailee@{DOMAIN or 'localhost'}")
+# Who may read /metrics, straight and not through the proxy.
+METRICS_NETWORKS = env.list(
+    "METRICS_NETWORKS", default=["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]
+)
 
 # --- logs: structured JSON, never bodies, tokens, e-mails -----------------------------------------------------------
 LOGGING = {
