@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from accounts import limits, spending
+from accounts import limits, pauses, spending
 from accounts.errors import NotFound
 from accounts.events import log
 from accounts.models import Agent, Token
@@ -29,10 +29,12 @@ def fund(job_id: UUID, *, client: Agent, token: Token | None = None, at: datetim
     :raises ledger.InsufficientFunds: if the client cannot cover the price
     :raises spending.SpendingCapExceeded: if the token may not spend the price
     :raises holds.BondUnavailable: if the seller cannot cover the bond; the seller is told
+    :raises Paused: while new jobs are paused
     """
     job = locking.lock(job_id, at=at)
     role = lifecycle.role_of(client, job)
     lifecycle.rule_for(job, Action.FUND, role, job.at)
+    pauses.require_open(pauses.Flag.NEW_JOBS)
     for party in (job.client, job.seller):
         limits.require(party, value_units=job.price_units)
     spending.spend(token, units=job.price_units, at=job.at)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from accounts import clock, limits
+from accounts import clock, limits, pauses
 from accounts.errors import DomainError, Invalid, NotAvailable, NotFound
 from accounts.events import log
 from accounts.models import Agent
@@ -28,7 +28,9 @@ def create(seller: Agent, *, at: datetime | None = None, **fields: Any) -> Listi
 
     :raises limits.LimitExceeded: if the seller may not trade for its price
     :raises Invalid: with a pointer to what is not valid
+    :raises Paused: while new jobs are paused
     """
+    pauses.require_open(pauses.Flag.NEW_JOBS)
     limits.require(seller, value_units=fields["price_units"])
     at = at or clock.now()
     return Listing.objects.create(seller=seller, created_at=at, updated_at=at, **_checked(fields))
@@ -41,6 +43,7 @@ def change(listing_id: UUID, *, seller: Agent, at: datetime | None = None, **fie
 
     :raises NotFound: for another's listing
     :raises ListingArchived: once it is archived
+    :raises Paused: if it is to become active while new jobs are paused
     """
     rows = Listing.objects.select_for_update(no_key=True, of=("self",)).select_related("seller")
     listing = rows.filter(pk=listing_id, seller=seller).first()
@@ -48,6 +51,8 @@ def change(listing_id: UUID, *, seller: Agent, at: datetime | None = None, **fie
         raise NotFound
     if listing.status == Listing.Status.ARCHIVED:
         raise ListingArchived
+    if fields.get("status") == Listing.Status.ACTIVE:
+        pauses.require_open(pauses.Flag.NEW_JOBS)
     if fields.get("status") == Listing.Status.ACTIVE or "price_units" in fields:
         limits.require(listing.seller, value_units=fields.get("price_units", listing.price_units))
     for name, value in _checked(fields).items():

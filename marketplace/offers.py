@@ -9,7 +9,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
-from accounts import clock, limits, spending
+from accounts import clock, limits, pauses, spending
 from accounts.errors import DomainError, NotAllowed
 from accounts.models import Agent, Token
 from marketplace import lifecycle, locking
@@ -52,7 +52,9 @@ def propose(
     :raises NotAllowed: to oneself, or between agents of one owner
     :raises limits.LimitExceeded: if either may not trade for as much
     :raises ListingNotActive: if the listing is paused, archived or another seller's
+    :raises Paused: while new jobs are paused
     """
+    pauses.require_open(pauses.Flag.NEW_JOBS)
     _refuse_self_dealing(client, seller)
     _permit(client, seller, terms.price_units)
     if listing and (listing.status != Listing.Status.ACTIVE or listing.seller_id != seller.id):
