@@ -101,7 +101,9 @@ def cancel(withdrawal_id: UUID, *, agent: Agent, at: datetime | None = None) -> 
 
 
 @transaction.atomic
-def approve(withdrawal_id: UUID, *, by: User, revision: int, at: datetime | None = None) -> Withdrawal:
+def approve(
+    withdrawal_id: UUID, *, by: User, revision: int, reason: str = "", at: datetime | None = None
+) -> Withdrawal:
     """
     Let a held payout go, as one of the treasurers it needs.
 
@@ -124,7 +126,7 @@ def approve(withdrawal_id: UUID, *, by: User, revision: int, at: datetime | None
     given = WithdrawalApproval.objects.filter(withdrawal=withdrawal)
     if given.filter(by=by).exists():
         raise Conflict("You have approved this withdrawal already; another treasurer has to.")
-    WithdrawalApproval.objects.create(withdrawal=withdrawal, by=by, revision=revision, at=at)
+    WithdrawalApproval.objects.create(withdrawal=withdrawal, by=by, revision=revision, reason=reason[:500], at=at)
     if given.count() < withdrawal.approvals_needed:
         withdrawal.revision += 1
         withdrawal.save(update_fields=["revision"])
@@ -137,12 +139,31 @@ def approve(withdrawal_id: UUID, *, by: User, revision: int, at: datetime | None
 
 
 @transaction.atomic
-def reject(withdrawal_id: UUID, *, by: User | None = None, at: datetime | None = None) -> Withdrawal:
-    """Refuse a held payout, by a treasurer or because nobody approved it in time; the money is back at once."""
+def reject(
+    withdrawal_id: UUID,
+    *,
+    by: User | None = None,
+    revision: int | None = None,
+    reason: str = "",
+    at: datetime | None = None,
+) -> Withdrawal:
+    """
+    Refuse a held payout, by a treasurer or because nobody approved it in time; the money is back at once.
+
+    :raises NotAllowed: if the person may not
+    :raises RevisionChanged: if the row is not the one the person saw
+    :raises table.TransitionNotAllowed: if it is not held
+    """
+    withdrawal = lock(withdrawal_id)
     if by is not None and not by.has_perm("escrow.approve_withdrawal"):
         raise NotAllowed("Only treasurers reject withdrawals.")
+    if revision is not None and withdrawal.state == State.HELD and withdrawal.revision != revision:
+        raise RevisionChanged(revision=withdrawal.revision)
+    if reason:
+        withdrawal.note = reason[:500]
+        withdrawal.save(update_fields=["note"])
     actor = f"user:{by.pk}" if by else "system"
-    return _give_back(lock(withdrawal_id), Action.REJECT, "withdrawal.rejected", actor=actor, at=at)
+    return _give_back(withdrawal, Action.REJECT, "withdrawal.rejected", actor=actor, at=at)
 
 
 def advance_due(limit: int = 100) -> int:

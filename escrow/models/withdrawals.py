@@ -188,6 +188,7 @@ class WithdrawalApproval(models.Model):
     withdrawal = models.ForeignKey(Withdrawal, on_delete=models.PROTECT, related_name="approvals")
     by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     revision = models.IntegerField()
+    reason = models.CharField(max_length=500, blank=True)
     at = models.DateTimeField()
 
     class Meta:
