@@ -10,7 +10,13 @@ from django.core.exceptions import ImproperlyConfigured
 SECRETS = ("SECRET_KEY", "TOKEN_PEPPER", "DEPOSIT_SALT_SECRET", "DATABASE_URL", "REDIS_URL", "CHAIN_RPC_URL")
 MUST_BE_SET = (*SECRETS, "DOMAIN", "TRUSTED_PROXIES")
 # Further secrets, where they are used.
-MAY_BE_SET = ("SECRET_KEY_FALLBACKS", "DATABASE_REPLICA_URL", "TREASURY_PASSPHRASE")
+MAY_BE_SET = (
+    "SECRET_KEY_FALLBACKS",
+    "DATABASE_REPLICA_URL",
+    "TREASURY_PASSPHRASE",
+    "CHAIN_SECOND_RPC_URL",
+    "OPS_WEBHOOK_URL",
+)
 
 
 def refuse_unsafe_production(settings: Mapping[str, Any]) -> None:
@@ -39,6 +45,11 @@ def refuse_unsafe_production(settings: Mapping[str, Any]) -> None:
         wrong.append("OPEN_TRUST_LEVEL gives every stranger a trust level")
     if os.environ.get("RATE_LIMITS", "on") != "on":
         wrong.append("RATE_LIMITS may be off only in the local stack")
+    second = settings.get("CHAIN_SECOND_RPC_URL", "")
+    if second and second == settings["CHAIN_RPC_URL"]:
+        wrong.append("CHAIN_SECOND_RPC_URL is the node of CHAIN_RPC_URL: that is no second opinion")
+    if settings.get("OPS_WEBHOOK_URL", "").startswith("http:"):
+        wrong.append("OPS_WEBHOOK_URL must be https")
     if wrong:
         raise ImproperlyConfigured("production refuses to start: " + "; ".join(wrong))
 
@@ -50,7 +61,12 @@ def _is_given(name: str) -> bool:
 def _files(settings: Mapping[str, Any]) -> list[str]:
     """Name the files of secrets and of keys that this process can see."""
     given = [os.environ.get(f"{name}_FILE", "") for name in (*SECRETS, *MAY_BE_SET)]
-    return [path for path in (*given, settings["TREASURY_KEYSTORE"], *settings["RELAYER_KEYSTORES"]) if path]
+    keys = (
+        settings["TREASURY_KEYSTORE"],
+        *settings.get("TREASURY_EARLIER_KEYSTORES", []),
+        *settings["RELAYER_KEYSTORES"],
+    )
+    return [path for path in (*given, *keys) if path]
 
 
 def _is_open_to_others(path: str) -> bool:

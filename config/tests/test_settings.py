@@ -136,6 +136,8 @@ class TestProduction:
             ({"TOKEN_PEPPER": "local-token-pepper"}, "TOKEN_PEPPER"),
             ({"DEPOSIT_SALT_SECRET": "local-deposit-salt"}, "DEPOSIT_SALT_SECRET"),
             ({"BAILEE_ENV": "staging"}, "BAILEE_ENV"),
+            ({"CHAIN_SECOND_RPC_URL": SECRETS["CHAIN_RPC_URL"]}, "no second opinion"),
+            ({"OPS_WEBHOOK_URL": "http://pager.example"}, "OPS_WEBHOOK_URL must be https"),
         ],
     )
     def test_refuses_what_is_unsafe(self, refuse, settings, reason):
@@ -171,7 +173,9 @@ class TestProduction:
 
         assert refuse({"TOKEN_PEPPER_FILE": str(file)}, without=["TOKEN_PEPPER"]) == ""
 
-    @pytest.mark.parametrize("name", ["TREASURY_KEYSTORE", "RELAYER_KEYSTORES", "TREASURY_PASSPHRASE_FILE"])
+    @pytest.mark.parametrize(
+        "name", ["TREASURY_KEYSTORE", "RELAYER_KEYSTORES", "TREASURY_EARLIER_KEYSTORES", "TREASURY_PASSPHRASE_FILE"]
+    )
     def test_refuses_a_key_that_others_may_open(self, refuse, tmp_path, name):
         file = tmp_path / "key.json"
         file.write_text("{}")
