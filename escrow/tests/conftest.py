@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from escrow.tests.chain import UNITS, Chains, LocalChain
+from escrow.tests.liar import Liar
+from escrow.tests.liar import liar as lying_in_front_of
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +33,14 @@ def chain(_chains: Chains, settings: Any) -> Iterator[LocalChain]:
     settings.BAILEE_PROCESS = "treasury"
     yield chain
     _chains.give_back()
+
+
+@pytest.fixture
+def liar(chain: LocalChain, settings: Any) -> Iterator[Liar]:
+    """A node that may lie stands between us and the chain; `chain` itself still speaks to the real one."""
+    with lying_in_front_of(chain.url) as proxy:
+        settings.CHAIN_RPC_URL = proxy.url
+        yield proxy
 
 
 @pytest.fixture
