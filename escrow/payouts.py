@@ -238,14 +238,14 @@ def _require_cover(withdrawal: Withdrawal, funds: Funds) -> None:
 
 
 def _signed_call(node: rpc.Node, here: network.Network, row: Authorization) -> bytes:
-    from escrow.signing import keystore  # the treasury process alone can
+    from escrow.signing import keys  # the treasury process alone can
 
     if (row.chain_id, bytes(row.token)) != (here.chain_id, here.usdc):
         log.error("payout_of_another_token withdrawal=%s", row.withdrawal_id)
         raise relays.NotWanted("The settings name another token: these would be other fields under this nonce.")
     fields = usdc.Authorization(row.sender, row.receiver, row.value_units, row.valid_before, row.nonce)
     domain = usdc.domain_separator(node, here.usdc, chain_id=here.chain_id)
-    signature = keystore.sign_digest(row.sender, usdc.authorization_digest(fields, domain))
+    signature = keys.sign_digest(row.sender, usdc.authorization_digest(fields, domain))
     return usdc.payment_call(fields, v=signature.v, r=signature.r, s=signature.s)
 
 

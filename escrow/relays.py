@@ -141,7 +141,7 @@ def _can_pay_more(attempt: RelayAttempt) -> bool:
 
 def _sign(node: rpc.Node, relay: RelayTransaction, earlier: list[RelayAttempt], *, filler: bool) -> RelayAttempt:
     """Sign under the relay's nonce and commit the bytes; sending comes after."""
-    from escrow.signing import keystore  # the treasury process alone can
+    from escrow.signing import keys  # the treasury process alone can
 
     max_fee, priority_fee = _fees(node, earlier)
     transaction_ = {
@@ -155,7 +155,7 @@ def _sign(node: rpc.Node, relay: RelayTransaction, earlier: list[RelayAttempt], 
         "maxFeePerGas": max_fee,
         "maxPriorityFeePerGas": priority_fee,
     }
-    signed = keystore.sign_transaction(relay.relayer.address, transaction_)
+    signed = keys.sign_transaction(relay.relayer.address, transaction_)
     with transaction.atomic():
         locked = RelayTransaction.objects.select_for_update(no_key=True).get(pk=relay.pk)
         if locked.state == State.ALLOCATED:

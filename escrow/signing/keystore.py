@@ -11,30 +11,14 @@ import os
 import stat
 import threading
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.conf import settings
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_typing import Hash32
 
-
-class KeyRefused(Exception):
-    """A key or its passphrase is not there, readable by others, or does not open."""
-
-
-class Signature(NamedTuple):
-    v: int
-    r: int
-    s: int
-
-
-class Signed(NamedTuple):
-    """A signed transaction: its bytes and its hash."""
-
-    raw: bytes
-    hash: bytes
-
+from escrow.signing.signatures import KeyRefused, Signature, Signed
 
 _lock = threading.Lock()
 _opened: dict[str, LocalAccount] = {}
@@ -42,19 +26,22 @@ _passphrases: dict[int | str, str] = {}
 
 
 def treasury_address() -> bytes:
-    """The address whose key the treasury process signs payouts with."""
-    return bytes.fromhex(_account(settings.TREASURY_KEYSTORE).address[2:])
+    """The address whose key signs new payouts."""
+    return _address_of(settings.TREASURY_KEYSTORE)
+
+
+def relayer_addresses() -> list[bytes]:
+    """The relayers whose keys are here."""
+    return [_address_of(path) for path in settings.RELAYER_KEYSTORES]
 
 
 def sign_digest(address: bytes, digest: bytes) -> Signature:
     """
-    Sign 32 bytes, an EIP-712 digest, with the treasury's key: the same digest, the same signature (RFC 6979).
+    Sign 32 bytes as a treasury, the present or an earlier one: the same digest, the same signature (RFC 6979).
 
-    :raises KeyRefused: if the address is not the one whose key is here
+    :raises KeyRefused: if no keystore of a treasury is that of the address
     """
-    account = _account(settings.TREASURY_KEYSTORE)
-    if bytes.fromhex(account.address[2:]) != address:
-        raise KeyRefused("the treasury's key is not that of this authorization")
+    account = _holder(address, [settings.TREASURY_KEYSTORE, *settings.TREASURY_EARLIER_KEYSTORES])
     signed = account.unsafe_sign_hash(Hash32(digest))
     return Signature(signed.v, signed.r, signed.s)
 
@@ -65,17 +52,23 @@ def sign_transaction(address: bytes, transaction: dict[str, Any]) -> Signed:
 
     :raises KeyRefused: if no keystore here holds that relayer's key
     """
-    for path in settings.RELAYER_KEYSTORES:
-        account = _account(path)
-        if bytes.fromhex(account.address[2:]) == address:
-            signed = account.sign_transaction(transaction)
-            return Signed(bytes(signed.raw_transaction), bytes(signed.hash))
-    raise KeyRefused("no keystore holds this relayer's key")
+    signed = _holder(address, settings.RELAYER_KEYSTORES).sign_transaction(transaction)
+    return Signed(bytes(signed.raw_transaction), bytes(signed.hash))
 
 
-def relayer_addresses() -> list[bytes]:
-    """The relayers whose keys are here."""
-    return [bytes.fromhex(_account(path).address[2:]) for path in settings.RELAYER_KEYSTORES]
+def _holder(address: bytes, paths: list[str]) -> LocalAccount:
+    refusals = []
+    for path in paths:
+        try:
+            if _address_of(path) == address:
+                return _account(path)
+        except KeyRefused as refusal:  # one file that does not open stops none of the others
+            refusals.append(str(refusal))
+    raise KeyRefused("; ".join([f"no keystore holds the key of 0x{address.hex()}", *refusals]))
+
+
+def _address_of(path: str) -> bytes:
+    return bytes.fromhex(_account(path).address[2:])
 
 
 def _account(path: str) -> LocalAccount:

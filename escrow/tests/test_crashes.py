@@ -63,22 +63,22 @@ def claims_run_out() -> None:
     RelayTransaction.objects.update(lease_until=None)
 
 
-def keystore() -> Any:
-    from escrow.signing import keystore
+def keys() -> Any:
+    from escrow.signing import keys
 
-    return keystore
+    return keys
 
 
 # where, whose function, and whether the process dies before or after it
 POINTS = [
     ("claimed, nothing written", lambda: payouts, "authorize", dying_before),
     ("authorization committed", lambda: payouts, "authorize", dying_after),
-    ("while signing the authorization", keystore, "sign_digest", dying_before),
-    ("authorization signed", keystore, "sign_digest", dying_after),
+    ("while signing the authorization", keys, "sign_digest", dying_before),
+    ("authorization signed", keys, "sign_digest", dying_after),
     ("before the nonce is handed out", lambda: relays, "allocate_for_withdrawal", dying_before),
     ("nonce committed", lambda: relays, "allocate_for_withdrawal", dying_after),
-    ("while signing the relay", keystore, "sign_transaction", dying_before),
-    ("relay signed, not stored", keystore, "sign_transaction", dying_after),
+    ("while signing the relay", keys, "sign_transaction", dying_before),
+    ("relay signed, not stored", keys, "sign_transaction", dying_after),
     ("relay stored, not sent", lambda: relays, "_sign", dying_after),
     ("the node took it, no answer came", lambda: rpc.Node, "send", dying_after),
     ("sent, not marked", lambda: relays, "_mark_sent", dying_before),

@@ -585,11 +585,11 @@ def network_of(chain):
 
 
 def cancellation(chain, signed: Authorization) -> bytes:
-    from escrow.signing import keystore
+    from escrow.signing import keys
 
     domain = usdc.domain_separator(chain.node, chain.usdc, chain_id=chain.chain_id)
     digest = usdc.cancellation_digest(authorizer=signed.sender, nonce=signed.nonce, domain=domain)
-    word = keystore.sign_digest(signed.sender, digest)
+    word = keys.sign_digest(signed.sender, digest)
     return usdc.cancellation_call(authorizer=signed.sender, nonce=signed.nonce, v=word.v, r=word.r, s=word.s)
 
 

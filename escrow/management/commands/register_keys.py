@@ -13,13 +13,13 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from escrow.signing import keystore  # refuses to be imported anywhere else
+        from escrow.signing import keys  # refuses to be imported anywhere else
 
         here, node = network.current(), network.node()
-        address = keystore.treasury_address()
+        address = keys.treasury_address()
         treasury.register(address, chain_id=here.chain_id)
         self.stdout.write(f"treasury {addresses.to_text(address)}")
-        for relayer in keystore.relayer_addresses():
+        for relayer in keys.relayer_addresses():
             next_nonce = node.transaction_count(relayer, block="pending")
             treasury.register_relayer(relayer, chain_id=here.chain_id, next_nonce=next_nonce)
             self.stdout.write(f"relayer {addresses.to_text(relayer)}")
