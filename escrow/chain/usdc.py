@@ -7,7 +7,7 @@ as bytes: nodes differ in how they spell hashes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from eth_hash.auto import keccak
@@ -27,7 +27,8 @@ _DOMAIN_TYPE = keccak(b"EIP712Domain(string name,string version,uint256 chainId,
 # Names USDC goes by, per network; the token's own separator decides, this only makes the message.
 NAMES = ("USD Coin", "USDC")
 VERSION = "2"
-RECEIVERS_PER_CALL = 100
+ADDRESSES_PER_CALL = 100
+MOST_LOGS = 2**31  # in one block
 
 
 class DomainMismatch(Exception):
@@ -69,22 +70,27 @@ class Authorization(NamedTuple):
 
 
 def transfers(
-    node: rpc.Node, token: bytes, *, first: int, last: int, receivers: Sequence[bytes] | None
+    node: rpc.Node,
+    token: bytes,
+    *,
+    first: int,
+    last: int,
+    receivers: Sequence[bytes] | None = (),
+    senders: Sequence[bytes] = (),
 ) -> list[Transfer]:
-    """The transfers in blocks first..last, to `receivers` or, with None, to anyone."""
+    """
+    The transfers in blocks first..last to one of `receivers` or, with None, to anyone, and those from `senders`.
+
+    Each comes once, in the order of the chain.
+    """
     if receivers is None:
         topics: list[list[Any]] = [[rpc.text(TRANSFER)]]
     else:
-        topics = [
-            [
-                rpc.text(TRANSFER),
-                None,
-                [rpc.text(_word(receiver)) for receiver in receivers[start:][:RECEIVERS_PER_CALL]],
-            ]
-            for start in range(0, len(receivers), RECEIVERS_PER_CALL)
-        ]
+        topics = [[rpc.text(TRANSFER), None, some] for some in _in_parts(receivers)]
+        topics += [[rpc.text(TRANSFER), some] for some in _in_parts(senders)]
     found = [decoded_transfer(log, token) for wanted in topics for log in _logs(node, token, wanted, first, last)]
-    return [transfer for transfer in found if transfer]
+    once = {(transfer.block_number, transfer.log_index, transfer): transfer for transfer in found if transfer}
+    return [once[place] for place in sorted(once)]
 
 
 def authorization_logs(
@@ -102,26 +108,43 @@ def authorization_logs(
 
 def decoded_transfer(log: dict[str, Any], token: bytes) -> Transfer | None:
     """The transfer in a log, None if the log is not one of this token's."""
-    topics = [rpc.raw(topic) for topic in log["topics"]]
+    topics = _topics(log)
     if not _counts(log, token) or len(topics) != 3 or topics[0] != TRANSFER:
         return None
-    data = rpc.raw(log["data"])
-    if len(data) != 32:
+    data = rpc.raw(rpc.field(log, "data"))
+    if len(data) != 32 or any(topics[1][:12] + topics[2][:12]):
         return None
     return Transfer(*_place(log), topics[1][12:], topics[2][12:], int.from_bytes(data))
 
 
 def decoded_authorization(log: dict[str, Any], token: bytes) -> AuthorizationLog | None:
     """The used or cancelled nonce in a log, None if it is something else."""
-    topics = [rpc.raw(topic) for topic in log["topics"]]
+    topics = _topics(log)
     if not _counts(log, token) or len(topics) != 3 or topics[0] not in (AUTHORIZATION_USED, AUTHORIZATION_CANCELED):
         return None
     return AuthorizationLog(*_place(log), topics[1][12:], topics[2], topics[0] == AUTHORIZATION_USED)
 
 
 def balance_of(node: rpc.Node, token: bytes, owner: bytes, *, block: int | bytes | str = "latest") -> int:
-    """The micro-USDC an address has."""
-    return int.from_bytes(node.call(token, _selector("balanceOf(address)") + _word(owner), block=block))
+    """
+    The micro-USDC an address has.
+
+    :raises NodeUnavailable: if the token does not say; nothing said is not nothing owned
+    """
+    return int.from_bytes(_answered(node.call(token, _balance_call(owner), block=block)))
+
+
+def balances_of(
+    node: rpc.Node, token: bytes, owners: Iterable[bytes], *, block: int | bytes | str = "latest"
+) -> dict[bytes, int]:
+    """
+    The micro-USDC of many addresses, in batches. By a block's hash or height they are all of one moment.
+
+    :raises NodeUnavailable: if the token does not say it for one of them
+    """
+    asked = list(dict.fromkeys(owners))
+    answers = node.calls([(token, _balance_call(owner)) for owner in asked], block=block) if asked else []
+    return {owner: int.from_bytes(_answered(answer)) for owner, answer in zip(asked, answers, strict=True)}
 
 
 def authorization_state(node: rpc.Node, token: bytes, *, authorizer: bytes, nonce: bytes, block: bytes) -> bool:
@@ -193,30 +216,53 @@ def _authorization_words(authorization: Authorization) -> bytes:
     )
 
 
+def _in_parts(owners: Sequence[bytes]) -> Iterator[list[str]]:
+    """Addresses as topics, as many at a time as nodes take."""
+    for start in range(0, len(owners), ADDRESSES_PER_CALL):
+        yield [rpc.text(_word(owner)) for owner in owners[start : start + ADDRESSES_PER_CALL]]
+
+
 def _logs(node: rpc.Node, token: bytes, topics: list[Any], first: int, last: int) -> Iterator[dict[str, Any]]:
     """Read a range of logs, in halves where the node refuses it as too much."""
     wanted = {"address": rpc.text(token), "fromBlock": hex(first), "toBlock": hex(last), "topics": topics}
     try:
-        yield from node.ask("eth_getLogs", wanted)
+        found = rpc.rows(node.ask("eth_getLogs", wanted))
     except rpc.NodeRefused:
         if first == last:
             raise
         middle = (first + last) // 2
         yield from _logs(node, token, topics, first, middle)
         yield from _logs(node, token, topics, middle + 1, last)
+        return
+    for log in found:
+        if rpc.field(log, "blockHash") and not first <= rpc.number(rpc.field(log, "blockNumber")) <= last:
+            raise rpc.ChainNotTrusted("the node showed logs of blocks that were not asked for", reason="other_height")
+        yield log
 
 
 def _counts(log: dict[str, Any], token: bytes) -> bool:
-    return rpc.raw(log["address"]) == token and not log.get("removed") and log.get("blockHash") is not None
+    own = rpc.raw(rpc.field(log, "address")) == token
+    return own and not log.get("removed") and rpc.field(log, "blockHash") is not None
+
+
+def _topics(log: dict[str, Any]) -> list[bytes]:
+    return [rpc.digest(topic) for topic in rpc.rows(rpc.field(log, "topics"))]
 
 
 def _place(log: dict[str, Any]) -> tuple[int, bytes, bytes, int]:
+    index = rpc.number(rpc.field(log, "logIndex"))
+    if index >= MOST_LOGS:
+        raise rpc.NodeUnavailable("the index of a log is unreadable")
     return (
-        rpc.number(log["blockNumber"]),
-        rpc.raw(log["blockHash"]),
-        rpc.raw(log["transactionHash"]),
-        rpc.number(log["logIndex"]),
+        rpc.number(rpc.field(log, "blockNumber")),
+        rpc.digest(rpc.field(log, "blockHash")),
+        rpc.digest(rpc.field(log, "transactionHash")),
+        index,
     )
+
+
+def _balance_call(owner: bytes) -> bytes:
+    return _selector("balanceOf(address)") + _word(owner)
 
 
 def _answered(answer: bytes) -> bytes:
