@@ -9,4 +9,4 @@ class EscrowConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from escrow import reconciliation  # noqa: F401  registers the invariants of deposits and withdrawals
+        from escrow import chain_books  # noqa: F401  registers the invariants of deposits and withdrawals
