@@ -39,6 +39,7 @@ class Outflow(models.Model):
         max_length=12, choices=Explanation.choices, default=Explanation.UNEXPLAINED, blank=True
     )
     withdrawal = models.ForeignKey("Withdrawal", null=True, on_delete=models.PROTECT, related_name="outflows")
+    nonce = Hash(null=True)  # of ERC-3009, where an authorization of the sender moved it
     by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+")
     reason = models.CharField(max_length=500, blank=True)
     seen_at = models.DateTimeField()
@@ -52,6 +53,11 @@ class Outflow(models.Model):
                 fields=["withdrawal"],
                 condition=Q(withdrawal__isnull=False, orphaned_at__isnull=True),
                 name="outflow_is_one_payouts",
+            ),
+            models.UniqueConstraint(
+                fields=["sender", "nonce"],
+                condition=Q(nonce__isnull=False, orphaned_at__isnull=True),
+                name="outflow_nonce_once",
             ),
             models.CheckConstraint(
                 condition=Q(explanation__in=["", "payout", "internal", "written_off"]),
