@@ -46,6 +46,16 @@ class Transfer(NamedTuple):
     receiver: bytes
     amount_units: int
 
+    @property
+    def log_key(self) -> tuple[bytes, int]:
+        """What names its log: transaction and index."""
+        return (self.tx_hash, self.log_index)
+
+    @property
+    def place(self) -> tuple[int, bytes, bytes, int]:
+        """Where its log is: height and hash of the block, transaction, index."""
+        return self[:4]
+
 
 class AuthorizationLog(NamedTuple):
     """A nonce of ERC-3009 that was used or cancelled."""
@@ -93,6 +103,11 @@ def transfers(
     return [once[place] for place in sorted(once)]
 
 
+def parties(found: Iterable[Transfer]) -> set[bytes]:
+    """Everyone who sent or received one of these."""
+    return {address for transfer in found for address in (transfer.sender, transfer.receiver)}
+
+
 def authorization_logs(
     node: rpc.Node, token: bytes, *, authorizer: bytes, nonces: Sequence[bytes], first: int, last: int
 ) -> list[AuthorizationLog]:
@@ -104,6 +119,32 @@ def authorization_logs(
     ]
     found = [decoded_authorization(log, token) for log in _logs(node, token, wanted, first, last)]
     return [log for log in found if log and log.authorizer == authorizer]
+
+
+def used_authorizations(
+    node: rpc.Node, token: bytes, *, authorizers: Sequence[bytes], first: int, last: int
+) -> list[AuthorizationLog]:
+    """Every nonce that these addresses have used in blocks first..last, whatever it was for."""
+    wanted = [[rpc.text(AUTHORIZATION_USED)], [rpc.text(_word(authorizer)) for authorizer in authorizers]]
+    found = [decoded_authorization(log, token) for log in _logs(node, token, wanted, first, last)]
+    return [log for log in found if log and log.used and log.authorizer in authorizers]
+
+
+def authorized_transfers(receipt: dict[str, Any], token: bytes) -> dict[int, tuple[Transfer, AuthorizationLog]]:
+    """
+    The transfers of a transaction that an authorization moved, by log index, each with the nonce it used.
+
+    The token says first that a nonce is used and then, before anybody else has a word, what it moved (FiatTokenV2).
+    """
+    used: dict[bytes, AuthorizationLog] = {}
+    moved: dict[int, tuple[Transfer, AuthorizationLog]] = {}
+    for log in sorted(receipt["logs"], key=lambda log: rpc.number(rpc.field(log, "logIndex"))):
+        if authorization := decoded_authorization(log, token):
+            if authorization.used:
+                used[authorization.authorizer] = authorization
+        elif (transfer := decoded_transfer(log, token)) and transfer.sender in used:
+            moved[transfer.log_index] = (transfer, used.pop(transfer.sender))
+    return moved
 
 
 def decoded_transfer(log: dict[str, Any], token: bytes) -> Transfer | None:
