@@ -6,30 +6,33 @@ Only the rows of the database are asked; what the chain says is reconciliation.p
 
 from escrow import books
 
-# Money in `withdrawing` is that of the agent's open withdrawals, fee included.
+# Money in `withdrawing` is that of open withdrawals, fee included; a move between addresses of ours holds none.
 _WITHDRAWING = """
-    SELECT 'withdrawing of ' || coalesce(a.owner_key, w.agent), coalesce(w.units, 0), coalesce(a.balance, 0)
+    SELECT 'withdrawing of ' || coalesce(a.owner_key, w.owner_key), coalesce(w.units, 0), coalesce(a.balance, 0)
     FROM (SELECT owner_key, balance FROM escrow_ledgeraccount WHERE kind = 'withdrawing') a
     FULL JOIN (
-        SELECT agent_id::text AS agent, sum(amount_units + fee_units) AS units FROM escrow_withdrawal
-        WHERE owner = 'agent' AND state IN ('requested', 'held', 'cooling', 'authorized', 'broadcast', 'lapsed')
-        GROUP BY agent_id
-    ) w ON w.agent = a.owner_key
+        SELECT coalesce(agent_id::text, 'platform') AS owner_key, sum(amount_units + fee_units) AS units
+        FROM escrow_withdrawal
+        WHERE owner <> 'internal' AND state IN ('requested', 'held', 'cooling', 'authorized', 'broadcast', 'lapsed')
+        GROUP BY 1
+    ) w ON w.owner_key = a.owner_key
     WHERE coalesce(w.units, 0) <> coalesce(a.balance, 0)
 """
-# A withdrawal is open, paid, or given back: never two of them.
+# A withdrawal is open, paid, or given back: never two of them. A move between addresses of ours posts nothing.
 _ENDS = """
-    SELECT 'withdrawal ' || w.id || ' (' || w.state || ')',
-           CASE WHEN w.state = 'settled' THEN 'settle'
-                WHEN w.state IN ('refunded', 'cancelled', 'rejected') THEN 'refund' ELSE '' END,
-           coalesce(string_agg(split_part(t.reference, ':', 3), '+' ORDER BY t.reference), '')
-    FROM escrow_withdrawal w LEFT JOIN escrow_transfer t
-        ON t.reference IN ('withdrawal:' || w.id || ':settle', 'withdrawal:' || w.id || ':refund')
-    WHERE w.owner = 'agent' AND w.state <> 'recognised'
-    GROUP BY w.id
-    HAVING coalesce(string_agg(split_part(t.reference, ':', 3), '+' ORDER BY t.reference), '') <>
-           CASE WHEN w.state = 'settled' THEN 'settle'
-                WHEN w.state IN ('refunded', 'cancelled', 'rejected') THEN 'refund' ELSE '' END
+    WITH ends AS (
+        SELECT w.id, w.state,
+               CASE WHEN w.owner = 'internal' THEN ''
+                    WHEN w.state = 'settled' THEN 'settle'
+                    WHEN w.state = 'recognised' THEN 'recognise'
+                    WHEN w.state IN ('refunded', 'cancelled', 'rejected') THEN 'refund' ELSE '' END AS expected,
+               coalesce(string_agg(split_part(t.reference, ':', 3), '+' ORDER BY t.reference), '') AS found
+        FROM escrow_withdrawal w LEFT JOIN escrow_transfer t
+            ON t.reference IN ('withdrawal:' || w.id || ':settle', 'withdrawal:' || w.id || ':refund',
+                               'withdrawal:' || w.id || ':recognise')
+        GROUP BY w.id
+    )
+    SELECT 'withdrawal ' || id || ' (' || state || ')', expected, found FROM ends WHERE expected <> found
 """
 # Each generation of a deposit was credited, and taken back unless it is the one that stands.
 _DEPOSITS = """

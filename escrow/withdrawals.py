@@ -11,25 +11,22 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
-from django.db.models import Max, Q, Sum
+from django.db import transaction
+from django.db.models import Q
 
 from accounts import clock, ids, spending
 from accounts.edge.fields import units_to_text
 from accounts.errors import Conflict, Invalid, NotAllowed, NotFound
 from accounts.events import log
-from accounts.models import Agent, AgentKey, Token, User
-from escrow import address_book, ledger
+from accounts.models import Agent, Token, User
+from escrow import address_book, income, ledger, withdrawal_limits
 from escrow import withdrawal_table as table
 from escrow.chain import addresses, network
 from escrow.ledger import Move
-from escrow.models import Deposit, Withdrawal, WithdrawalApproval
+from escrow.models import Entry, Withdrawal, WithdrawalApproval
 from escrow.withdrawal_table import Action
 
-State = Withdrawal.State
-DAY = timedelta(hours=24)
-# Above this multiple of the threshold two treasurers have to agree.
-TWO_APPROVALS_MULTIPLE = 10
+State, Owner = Withdrawal.State, Withdrawal.Owner
 
 
 class RevisionChanged(Conflict):
@@ -58,7 +55,7 @@ def request(
     agent = Agent.objects.select_for_update(no_key=True).get(pk=agent.pk)
     at = at or clock.now()
     entry = address_book.usable(entry_id, agent=agent, at=at)
-    held_for = _reasons_to_hold(agent.pk, amount_units=amount_units, at=at)
+    held_for = withdrawal_limits.reasons_to_hold(agent.pk, amount_units=amount_units, at=at)
     withdrawal = Withdrawal(
         id=ids.uuid7(),
         agent=agent,
@@ -69,20 +66,29 @@ def request(
         address=entry.address,
         state=State.REQUESTED,
         requested_at=at,
-        cooling_until=_cooling_until(agent.pk, at=at),
-        credited_block=_newest_credited_block(agent.pk),
+        cooling_until=withdrawal_limits.cooling_until(agent, at=at),
+        credited_block=withdrawal_limits.newest_credited_block(agent.pk),
     )
+    spending.spend(token, units=amount_units + withdrawal.fee_units, at=at)
+    return begin(withdrawal, held_for=held_for, actor=f"agent:{agent.pk}", at=at)
+
+
+def begin(withdrawal: Withdrawal, *, held_for: list[str], actor: str, at: datetime) -> Withdrawal:
+    """
+    Write down a new withdrawal, whoever asked for it: its money waits in `withdrawing` from now on.
+
+    :raises ledger.InsufficientFunds: if what it is taken from does not cover it
+    """
     if held_for:
         _hold(withdrawal, held_for, at=at)
     elif withdrawal.cooling_until:
         table.advance(withdrawal, Action.COOL)
     withdrawal.revision = 1
     withdrawal.save(force_insert=True)
-    spending.spend(token, units=amount_units + withdrawal.fee_units, at=at)
     tell("withdrawal.requested", withdrawal, at=at)
     if held_for:
         tell("withdrawal.held", withdrawal, at=at)
-    _post(withdrawal, "request", moves=_moves(withdrawal, +1), at=at, actor=f"agent:{agent.pk}")
+    _post(withdrawal, "request", moves=request_moves(withdrawal), at=at, actor=actor)
     return withdrawal
 
 
@@ -212,9 +218,37 @@ def end(withdrawal: Withdrawal, action: Action, *, at: datetime, **proof: Any) -
     withdrawal.save(update_fields=[*fields, "closed_at", "lease_until", *proof])
 
 
+def request_moves(withdrawal: Withdrawal) -> list[Move]:
+    """Amount and fee out of what they are paid from; nothing for a move between addresses of ours."""
+    if withdrawal.owner == Owner.INTERNAL:
+        return []
+    total = withdrawal.amount_units + withdrawal.fee_units
+    from_platform = withdrawal.owner == Owner.PLATFORM
+    taken = income.taken(total) if from_platform else [Move(*_source(withdrawal), -total)]
+    return [*taken, Move("withdrawing", _owner_key(withdrawal), total)]
+
+
+def settle_moves(withdrawal: Withdrawal) -> list[Move]:
+    """The amount has left the chain's custody, the fee is income; nothing for a move between addresses of ours."""
+    if withdrawal.owner == Owner.INTERNAL:
+        return []
+    amount, fee = withdrawal.amount_units, withdrawal.fee_units
+    moves = [
+        Move("withdrawing", _owner_key(withdrawal), -(amount + fee)),
+        Move("custody", f"chain:{withdrawal.chain_id}", amount),
+        Move(*ledger.fee_account(reference(withdrawal, "settle")), fee),
+    ]
+    return [move for move in moves if move.amount_units]
+
+
 def give_back_moves(withdrawal: Withdrawal) -> list[Move]:
-    """The whole of it, fee included, back to where it came from."""
-    return _moves(withdrawal, -1)
+    """The whole of it, fee included, back to where it came from; nothing for a move between addresses of ours."""
+    if withdrawal.owner == Owner.INTERNAL:
+        return []
+    total = withdrawal.amount_units + withdrawal.fee_units
+    from_platform = withdrawal.owner == Owner.PLATFORM
+    back = _given_by_income(withdrawal) if from_platform else [Move(*_source(withdrawal), total)]
+    return [Move("withdrawing", _owner_key(withdrawal), -total), *back]
 
 
 def reference(withdrawal: Withdrawal, what: str) -> str:
@@ -239,10 +273,9 @@ def tell(kind: str, withdrawal: Withdrawal, *, at: datetime) -> None:
 
 def reasons_to_hold_now(withdrawal: Withdrawal, *, at: datetime) -> list[str]:
     """What in the limits of this moment asks for a treasurer, if none has approved it."""
-    if withdrawal.approvals_needed or withdrawal.agent_id is None:
+    if withdrawal.approvals_needed:
         return []
-    earlier = _recent(at=at).filter(pk__lt=withdrawal.pk)
-    return _reasons(withdrawal.agent_id, earlier, amount_units=withdrawal.amount_units)
+    return withdrawal_limits.reasons_now(withdrawal, at=at)
 
 
 def hold(withdrawal: Withdrawal, reasons: list[str], *, at: datetime) -> None:
@@ -255,49 +288,8 @@ def hold(withdrawal: Withdrawal, reasons: list[str], *, at: datetime) -> None:
 def _hold(withdrawal: Withdrawal, reasons: list[str], *, at: datetime) -> None:
     table.advance(withdrawal, Action.HOLD)
     withdrawal.held_for = reasons
-    large = withdrawal.amount_units > TWO_APPROVALS_MULTIPLE * settings.WITHDRAWAL_APPROVAL_THRESHOLD_UNITS
-    withdrawal.approvals_needed = 2 if large else 1
+    withdrawal.approvals_needed = withdrawal_limits.approvals_for(withdrawal.amount_units)
     withdrawal.approve_by = at + timedelta(seconds=settings.WITHDRAWAL_APPROVAL_SECONDS)
-
-
-def _reasons_to_hold(agent_id: UUID, *, amount_units: int, at: datetime) -> list[str]:
-    """What a treasurer has to look at. The agent's row is locked; the platform's sum gets a lock of its own."""
-    with connection.cursor() as cursor:  # one request at a time, or two could pass the platform's limit together
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('withdrawals.velocity'))")
-    return _reasons(agent_id, _recent(at=at), amount_units=amount_units)
-
-
-def _reasons(agent_id: UUID, recent: Any, *, amount_units: int) -> list[str]:
-    of_all = recent.aggregate(total=Sum("amount_units"))["total"] or 0
-    of_agent = recent.filter(agent_id=agent_id).aggregate(total=Sum("amount_units"))["total"] or 0
-    rules = {
-        "amount": amount_units > settings.WITHDRAWAL_APPROVAL_THRESHOLD_UNITS,
-        "agent_limit": of_agent + amount_units > settings.WITHDRAWAL_DAILY_LIMIT_UNITS,
-        "platform_limit": of_all + amount_units > settings.WITHDRAWAL_PLATFORM_DAILY_LIMIT_UNITS,
-        "shortfall": Deposit.objects.filter(agent_id=agent_id, shortfall_units__gt=0).exists(),
-    }
-    return [name for name, applies in rules.items() if applies]
-
-
-def _recent(*, at: datetime) -> Any:
-    """What was asked for in the last 24 hours and did not come back."""
-    came_back = (State.CANCELLED, State.REJECTED, State.REFUNDED)
-    return Withdrawal.objects.filter(requested_at__gt=at - DAY, owner="agent").exclude(state__in=came_back)
-
-
-def _cooling_until(agent_id: UUID, *, at: datetime) -> datetime | None:
-    """Until when a change of the agent's keys makes it wait; the first key is no change."""
-    keys = list(AgentKey.objects.filter(agent_id=agent_id).order_by("created_at"))
-    changes = [key.created_at for key in keys[1:]] + [key.removed_at for key in keys if key.removed_at]
-    if not changes:
-        return None
-    until = max(changes) + timedelta(seconds=settings.WITHDRAWAL_COOLING_SECONDS)
-    return until if until > at else None
-
-
-def _newest_credited_block(agent_id: UUID) -> int:
-    credited = Deposit.objects.filter(agent_id=agent_id, state=Deposit.State.CREDITED)
-    return credited.aggregate(newest=Max("block_number"))["newest"] or 0
 
 
 def _give_back(withdrawal: Withdrawal, action: Action, event: str, *, actor: str, at: datetime | None) -> Withdrawal:
@@ -308,11 +300,23 @@ def _give_back(withdrawal: Withdrawal, action: Action, event: str, *, actor: str
     return withdrawal
 
 
-def _moves(withdrawal: Withdrawal, sign: int) -> list[Move]:
-    owner = str(withdrawal.agent_id)
-    total = sign * (withdrawal.amount_units + withdrawal.fee_units)
-    return [Move("available", owner, -total), Move("withdrawing", owner, total)]
+def _source(withdrawal: Withdrawal) -> tuple[str, str]:
+    """What it is paid from, unless that is the platform's income, which has many accounts."""
+    if withdrawal.owner == Owner.RETURN:
+        return ("suspense", ledger.PLATFORM)
+    return ("available", str(withdrawal.agent_id))
+
+
+def _given_by_income(withdrawal: Withdrawal) -> list[Move]:
+    request = Entry.objects.filter(transfer__reference=reference(withdrawal, "request"), amount__lt=0)
+    given = request.values_list("account__kind", "account__owner_key", "amount")
+    return [Move(kind, owner_key, -amount) for kind, owner_key, amount in given]
+
+
+def _owner_key(withdrawal: Withdrawal) -> str:
+    return str(withdrawal.agent_id) if withdrawal.owner == Owner.AGENT else ledger.PLATFORM
 
 
 def _post(withdrawal: Withdrawal, what: str, *, moves: list[Move], actor: str, at: datetime) -> None:
-    ledger.post(reference(withdrawal, what), kind=f"withdrawal_{what}", moves=moves, actor=actor, at=at)
+    if moves:
+        ledger.post(reference(withdrawal, what), kind=f"withdrawal_{what}", moves=moves, actor=actor, at=at)
