@@ -190,8 +190,16 @@ def balances_of(
 
 def authorization_state(node: rpc.Node, token: bytes, *, authorizer: bytes, nonce: bytes, block: bytes) -> bool:
     """True if the nonce was used or cancelled as of the block with this hash."""
-    data = _selector("authorizationState(address,bytes32)") + _word(authorizer) + nonce
-    return bool(int.from_bytes(_answered(node.call(token, data, block=block))))
+    return authorization_states(node, token, [(authorizer, nonce)], block=block)[0]
+
+
+def authorization_states(
+    node: rpc.Node, token: bytes, asked: Sequence[tuple[bytes, bytes]], *, block: bytes
+) -> list[bool]:
+    """For each (authorizer, nonce) whether it was used or cancelled as of the block with this hash, in batches."""
+    selector = _selector("authorizationState(address,bytes32)")
+    calls = [(token, selector + _word(authorizer) + nonce) for authorizer, nonce in asked]
+    return [bool(int.from_bytes(_answered(answer))) for answer in (node.calls(calls, block=block) if calls else [])]
 
 
 def domain_separator(node: rpc.Node, token: bytes, *, chain_id: int) -> bytes:
