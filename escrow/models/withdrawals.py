@@ -136,7 +136,16 @@ class Withdrawal(models.Model):
                 fields=["returns"],
                 condition=Q(
                     returns__isnull=False,
-                    state__in=["requested", "held", "cooling", "authorized", "broadcast", "lapsed", "settled"],
+                    state__in=[
+                        "requested",
+                        "held",
+                        "cooling",
+                        "authorized",
+                        "broadcast",
+                        "lapsed",
+                        "settled",
+                        "recognised",
+                    ],
                 ),
                 name="withdrawal_returns_a_deposit_once",
             ),
@@ -183,7 +192,7 @@ class Withdrawal(models.Model):
 
 
 class WithdrawalApproval(models.Model):
-    """One treasurer's word on one revision of a withdrawal. Append-only."""
+    """One treasurer's word on one revision of a withdrawal, never of the one who asked for it. Append-only."""
 
     withdrawal = models.ForeignKey(Withdrawal, on_delete=models.PROTECT, related_name="approvals")
     by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
