@@ -1,8 +1,12 @@
-"""The address an agent deposits to: computed, not asked for, and told to nobody else."""
+"""The address an agent deposits to: computed, not asked for, and told to nobody else; and which addresses are ours."""
+
+from collections.abc import Collection
+from uuid import UUID
 
 from django.conf import settings
 
 from accounts.models import Agent
+from escrow import treasury
 from escrow.chain import forwarders, network
 from escrow.models import DepositAddress
 
@@ -21,3 +25,13 @@ def of(agent: Agent) -> DepositAddress:
         defaults={"salt": salt, "address": forwarders.address_of(salt, factory=here.factory)},
     )
     return made
+
+
+def owners(here: network.Network, addresses: Collection[bytes]) -> dict[bytes, UUID | None]:
+    """Which of these addresses are ours: an agent's, or (None) a treasury's, be it paying or cold."""
+    found: dict[bytes, UUID | None] = {
+        address: None for address in treasury.addresses(here.chain_id) if address in addresses
+    }
+    ours = DepositAddress.objects.filter(chain_id=here.chain_id, address__in=list(addresses))
+    found.update({bytes(address): agent_id for address, agent_id in ours.values_list("address", "agent_id")})
+    return found

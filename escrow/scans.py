@@ -1,5 +1,5 @@
 """
-Reading the chain for deposits: a cursor that moves in the same commit as the rows it stands for.
+Reading the chain for what comes and goes: a cursor that moves in the same commit as the rows it stands for.
 
 Whatever fails leaves the cursor where it was. A block that turns out not to be on the chain any more sends it back to
 the common ancestor, orphaning what was above, in one commit and before anything of the new branch is read.
@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import transaction
 
 from accounts import clock
-from escrow import deposits, heads, sightings, treasury
+from escrow import deposits, heads, outflows, sightings, treasury
 from escrow.chain import network, rpc, usdc
 from escrow.models import Deposit, DepositAddress, ScanCursor, ScannedBlock
 
@@ -65,18 +65,23 @@ def scan() -> int:
 def rescan(first: int) -> int:
     """Read everything from a block on once more, without moving the cursor; answer how many transfers were found."""
     here, node = network.current(), network.node()
-    last = _cursor(node, here).block_number
+    cursor = _cursor(node, here)
     count = 0
-    for start in range(first, last + 1, settings.CHAIN_SCAN_RANGE):
-        found = _transfers(node, here, start, min(start + settings.CHAIN_SCAN_RANGE - 1, last))
-        with transaction.atomic():
-            sightings.write(here, found)
+    for start in range(first, cursor.block_number + 1, settings.CHAIN_SCAN_RANGE):
+        last = min(start + settings.CHAIN_SCAN_RANGE - 1, cursor.block_number)
+        found = _transfers(node, here, start, last)
+        _write_behind(here, found, last)
         count += len(found)
     return count
 
 
 def look_up(tx_hash: bytes) -> int:
-    """Read one transaction that somebody says paid us, if the scan has passed its block; answer what it brought."""
+    """
+    Read one transaction that somebody says paid us, if the scan has passed its block; answer what was news in it.
+
+    :raises ChainNotTrusted: if its receipt contradicts what was read
+    :raises NodeError: if the node does not answer
+    """
     here, node = network.current(), network.node()
     receipt = node.receipt(tx_hash)
     if receipt is None or rpc.number(receipt["blockNumber"]) > _cursor(node, here).block_number:
@@ -84,9 +89,14 @@ def look_up(tx_hash: bytes) -> int:
     block = node.block(rpc.number(receipt["blockNumber"]))
     if block is None or block.hash != rpc.raw(receipt["blockHash"]):
         return 0
-    found = [usdc.decoded_transfer(entry, here.usdc) for entry in receipt["logs"]]
-    with transaction.atomic():
-        return sightings.write(here, [transfer for transfer in found if transfer])
+    decoded = [usdc.decoded_transfer(entry, here.usdc) for entry in receipt["logs"]]
+    found = [transfer for transfer in decoded if transfer]
+    if any(transfer.place[:3] != (block.number, block.hash, tx_hash) for transfer in found):
+        raise rpc.ChainNotTrusted("a receipt holds logs of elsewhere", reason="wrong_receipt")
+    try:
+        return _write_behind(here, found, block.number)
+    except CursorMoved:  # walked back meanwhile: the scan will read it by itself
+        return 0
 
 
 def _cursor(node: rpc.Node, here: network.Network) -> ScanCursor:
@@ -95,7 +105,7 @@ def _cursor(node: rpc.Node, here: network.Network) -> ScanCursor:
         return cursor
     start = node.block(settings.CHAIN_START_BLOCK)
     if start is None:
-        raise rpc.ChainNotTrusted("the block to start from is not there")
+        raise rpc.ChainNotTrusted("the block to start from is not there", reason="no_start")
     with transaction.atomic():
         ScannedBlock.objects.get_or_create(chain_id=here.chain_id, number=start.number, defaults={"hash": start.hash})
         return ScanCursor.objects.get_or_create(
@@ -134,7 +144,7 @@ def _ancestor(node: rpc.Node, cursor: ScanCursor, below: int) -> rpc.Block:
         for (_, hash_), block in zip(part, theirs, strict=True):
             if block.hash == bytes(hash_):
                 return block
-    raise rpc.ChainNotTrusted("no block that we read is on this chain")
+    raise rpc.ChainNotTrusted("no block that we read is on this chain", reason="no_common_ancestor")
 
 
 @transaction.atomic
@@ -149,6 +159,7 @@ def _walk_back(cursor: ScanCursor, ancestor: rpc.Block) -> ScanCursor:
         deposit.save(update_fields=["state"])
         if deposit.agent_id:
             sightings.tell("deposit.orphaned", deposit, at=at)
+    outflows.orphan(chain_id=cursor.chain_id, above=ancestor.number, at=at)
     ScannedBlock.objects.filter(chain_id=cursor.chain_id, number__gt=ancestor.number).delete()
     locked.block_number, locked.block_hash = ancestor.number, ancestor.hash
     locked.save(update_fields=["block_number", "block_hash"])
@@ -183,16 +194,19 @@ def _stretch(node: rpc.Node, cursor: ScanCursor, tips: rpc.Heads) -> Stretch:
     parents = [cursor.block_hash, *(header.hash for header in headers)]
     for parent, header in zip(parents, headers, strict=False):
         if header.number - 1 in {cursor.block_number, *(known.number for known in headers)} and header.parent != parent:
-            raise rpc.ChainNotTrusted("the blocks do not follow from what was read")
+            raise rpc.ChainNotTrusted("the blocks do not follow from what was read", reason="blocks_do_not_follow")
     return Stretch(first, last, headers)
 
 
 def _transfers(node: rpc.Node, here: network.Network, first: int, last: int) -> list[usdc.Transfer]:
+    """What came to or left addresses of ours in these blocks, and, where these are many, everybody's transfers."""
     # The head was read before the addresses are: whoever learns an address later cannot be paid in these blocks.
     watched = DepositAddress.objects.filter(chain_id=here.chain_id)
     some = [bytes(address) for address in watched.values_list("address", flat=True)[: FILTERED + 1]]
-    receivers = [*some, *treasury.addresses(here.chain_id)] if len(some) <= FILTERED else None
-    return usdc.transfers(node, here.usdc, first=first, last=last, receivers=receivers)
+    if len(some) > FILTERED:
+        return usdc.transfers(node, here.usdc, first=first, last=last, receivers=None)
+    ours = [*some, *treasury.addresses(here.chain_id)]
+    return usdc.transfers(node, here.usdc, first=first, last=last, receivers=ours, senders=ours)
 
 
 def _require_same_chain(here: network.Network, found: Sequence[usdc.Transfer], headers: Sequence[rpc.Block]) -> None:
@@ -206,7 +220,32 @@ def _require_same_chain(here: network.Network, found: Sequence[usdc.Transfer], h
     known.update({header.number: header.hash for header in headers})
     for transfer in found:
         if transfer.block_hash != bytes(known.get(transfer.block_number, transfer.block_hash)):
-            raise rpc.ChainNotTrusted("logs and blocks are of different branches")
+            raise rpc.ChainNotTrusted("logs and blocks are of different branches", reason="branches_mixed")
+
+
+def _write(here: network.Network, found: Sequence[usdc.Transfer]) -> int:
+    """
+    Write down what came and what left, in the caller's transaction; answer how many rows were news.
+
+    :raises ChainNotTrusted: if two of them have one log
+    """
+    if len({transfer.log_key for transfer in found}) != len(found):
+        raise rpc.ChainNotTrusted("one log is shown as two transfers", reason="log_twice")
+    return sightings.write(here, found) + outflows.write(here, found)
+
+
+@transaction.atomic
+def _write_behind(here: network.Network, found: Sequence[usdc.Transfer], last: int) -> int:
+    """
+    Write down what was found up to a block that the scan has passed, on the branch it read; the cursor stays.
+
+    :raises CursorMoved: if the scan went back below it
+    """
+    cursor = ScanCursor.objects.select_for_update(no_key=True).get(chain_id=here.chain_id)
+    if cursor.block_number < last:
+        raise CursorMoved
+    _require_same_chain(here, found, [])
+    return _write(here, found)
 
 
 @transaction.atomic
@@ -215,7 +254,7 @@ def _record(
 ) -> ScanCursor:
     """Write what a stretch brought and move the cursor past it, in one commit."""
     locked = _locked(cursor)
-    sightings.write(here, found)
+    _write(here, found)
     ScannedBlock.objects.bulk_create(
         [ScannedBlock(chain_id=here.chain_id, number=header.number, hash=header.hash) for header in stretch.headers],
         update_conflicts=True,

@@ -12,9 +12,9 @@ from django.db import connection
 from accounts import clock, ids
 from accounts.edge.fields import units_to_text
 from accounts.events import log
-from escrow import treasury
+from escrow import deposit_addresses
 from escrow.chain import network, rpc, usdc
-from escrow.models import Deposit, DepositAddress
+from escrow.models import Deposit
 
 LARGEST = 2**63 - 1
 
@@ -26,7 +26,7 @@ def write(here: network.Network, found: Sequence[usdc.Transfer]) -> int:
     A log that came back in another block takes its row along; one that is known stays as it is. What a reversal could
     not take back stays the debt of the same agent, as far as the new amount reaches; nobody inherits another's.
     """
-    owners = _owners({transfer.receiver for transfer in found} | {transfer.sender for transfer in found}, here)
+    owners = deposit_addresses.owners(here, usdc.parties(found))
     rows = [
         _row(transfer, owners.get(transfer.receiver))
         for transfer in found
@@ -71,16 +71,6 @@ def tell(kind: str, deposit: Deposit, *, at: datetime) -> None:
         log.record(kind, to=[deposit.agent_id], data=data, at=at)
 
 
-def _owners(addresses: set[bytes], here: network.Network) -> dict[bytes, UUID | None]:
-    """Which of these addresses are ours: an agent's, or (None) a treasury's."""
-    ours = DepositAddress.objects.filter(chain_id=here.chain_id, address__in=addresses)
-    owners: dict[bytes, UUID | None] = {
-        address: None for address in treasury.addresses(here.chain_id) if address in addresses
-    }
-    owners.update({bytes(address): agent_id for address, agent_id in ours.values_list("address", "agent_id")})
-    return owners
-
-
 def _row(transfer: usdc.Transfer, agent_id: UUID | None) -> tuple[object, ...]:
     if agent_id is None:
         state = Deposit.State.UNATTRIBUTED
@@ -111,4 +101,6 @@ def _require_reversed(here: network.Network, found: Sequence[usdc.Transfer]) -> 
     posted = Deposit.objects.filter(chain_id=here.chain_id, tx_hash__in=[tx_hash for tx_hash, _ in known])
     for row in posted.exclude(posted_to=""):
         if known.get((row.tx_hash, row.log_index), row.block_hash) != row.block_hash:
-            raise rpc.ChainNotTrusted("a posted deposit shows up in another block: it has to be reversed first")
+            raise rpc.ChainNotTrusted(
+                "a posted deposit shows up in another block: it has to be reversed first", reason="log_moved"
+            )

@@ -100,6 +100,11 @@ class LocalChain:
         self.reorganised = True
         self.node.ask("anvil_reorg", depth, [])
 
+    def rollback(self, depth: int) -> None:
+        """Take the newest blocks away; what is mined next stands at their heights."""
+        self.reorganised = True
+        self.node.ask("anvil_rollback", depth)
+
     def automine(self, on: bool) -> None:
         self.node.ask("evm_setAutomine", on)
 
