@@ -8,7 +8,7 @@ PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 help:
-	@echo 'make demo          set up, start everything, play two trades from deposit to payout, compare the books'
+	@echo 'make demo          set up, start everything, play two trades through a reorg and a kill, compare the books'
 	@echo 'make up            set up, start everything, stay until Ctrl-C (PORT, STATE_DIR)'
 	@echo 'make test          set up, run every check and test'
 	@echo 'make test-long     the slow suites: 1,000 random histories, kill matrices'

@@ -84,6 +84,16 @@ def stop_all(children: Sequence[Child], *, within: float) -> None:
         child.bury()
 
 
+def child_of(parent: int, mark: str) -> int | None:
+    """Find the living child of a process whose command line holds `mark`."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            state, of = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            if int(of) == parent and state != "Z" and mark.encode() in (entry / "cmdline").read_bytes():
+                return int(entry.name)
+    return None
+
+
 def dies_with_us(stop_signal: signal.Signals) -> Callable[[], None]:
     """Make the function a child runs before exec: no blocked signals, and `stop_signal` when its parent is gone."""
     parent = os.getpid()

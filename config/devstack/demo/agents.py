@@ -75,9 +75,9 @@ class Agent:
         """Ask for an effect: once, however often the line breaks, because the key of the wish stays the same."""
         return self._ask("POST", path, json=body or {}, headers={"Idempotency-Key": str(uuid.uuid4())})
 
-    def until(self, path: str, happened: Callable[[Any], bool], *, what: str) -> Any:
+    def until(self, path: str, happened: Callable[[Any], bool], *, what: str, every: float = PAUSE_SECONDS) -> Any:
         """
-        Look again and again until something is so.
+        Look again, `every` so many seconds, until something is so.
 
         :raises NeverHappened: if it does not come
         """
@@ -85,7 +85,7 @@ class Agent:
         while not happened(answer := self.get(path)):
             if time.monotonic() > give_up:
                 raise NeverHappened(f"{what} did not happen within {PATIENCE_SECONDS:.0f} s; last answer: {answer}")
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(every)
         return answer
 
     def _ask(self, method: str, path: str, **request: Any) -> Any:

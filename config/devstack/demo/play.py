@@ -20,6 +20,8 @@ WINDOWS = {
     "APPEAL_SECONDS": "8",
     "WITHDRAWAL_COOLING_SECONDS": "3",
 }
+# Tells the story that the chain is this stack's own, so that its newest blocks may be replaced.
+OWN_CHAIN = "--own-chain"
 
 
 def run() -> int:
@@ -39,8 +41,9 @@ def run() -> int:
 
 def _play(state: State, stack: up.Stack) -> int:
     """Let the story run as a process of its own, while the supervisor sees to the others."""
+    own_chain = [] if os.environ.get("CHAIN_RPC_URL") else [OWN_CHAIN]
     story = subprocess.Popen(
-        [sys.executable, "-m", "config.devstack.demo.story"],
+        [sys.executable, "-m", "config.devstack.demo.story", *own_chain],
         cwd=PROJECT,
         env=applications.environment(state, stack.servers, process=""),
         stdin=subprocess.DEVNULL,

@@ -31,9 +31,10 @@ def compare(agents: list[Agent], token: Token, *, paid: list[Payout], database_u
     :raises BooksDiffer: naming the pairs that are not equal
     """
     chapter("The books")
-    _check_books()
+    _check("check_books", "--full")
     rows = []
     for payout in paid:
+        _require_one_payment(payout, token)
         name = payout.agent.name
         rows.append((f"{name}: due by terms and ruling, paid by the ledger", DUE[name], payout.amount_units))
         rows.append(
@@ -55,12 +56,23 @@ def compare(agents: list[Agent], token: Token, *, paid: list[Payout], database_u
     print("\nLedger and chain agree to the micro-USDC.", flush=True)
 
 
-def _check_books() -> None:
-    command = [sys.executable, "manage.py", "check_books", "--full"]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+def _check(*command: str) -> None:
+    """Run a command of manage.py and show what it found."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", *command], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
     print(done.stdout.rstrip(), flush=True)
     if done.returncode != 0:
         raise BooksDiffer(done.stderr.strip())
+
+
+def _require_one_payment(payout: Payout, token: Token) -> None:
+    """One transfer to its address, whatever was killed on the way."""
+    made = token.payments_to(payout.address)
+    if [transfer.amount_units for transfer in made] != [payout.amount_units]:
+        raise BooksDiffer(f"The chain has {len(made)} transfers to {payout.agent.name}'s address: {made}")
+    transaction = made[0].tx_hash.hex()[:12]
+    print(f"  1  transfer to {payout.address} on the chain: {payout.agent.name}, 0x{transaction}…", flush=True)
 
 
 def _left(agent: Agent) -> int:
