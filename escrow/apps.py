@@ -9,4 +9,7 @@ class EscrowConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from escrow import chain_books  # noqa: F401  registers the invariants of deposits and withdrawals
+        from escrow import (
+            chain_books,  # noqa: F401  registers the invariants of deposits and withdrawals
+            workers,  # noqa: F401  opens the treasury's keys before its worker forks
+        )

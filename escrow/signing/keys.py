@@ -1,34 +1,42 @@
 """The keys of this process, in encrypted files or in AWS KMS, as `TREASURY_SIGNER` says. Callers import this alone."""
 
+from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from django.conf import settings
 
 from escrow.signing.signatures import KeyRefused, Signature, Signed
 
-__all__ = ["KeyRefused", "relayer_addresses", "sign_digest", "sign_transaction", "treasury_address"]
+__all__ = ["KeyRefused", "open_all", "relayer_addresses", "sign_digest", "sign_transaction", "treasury_address"]
 
+Result = TypeVar("Result")
 SIGNERS = {"keystore": "escrow.signing.keystore", "kms": "escrow.signing.kms"}
 
 
 class Signer(Protocol):
     """What each way of keeping keys can do; addresses are 20 bytes. Each raises KeyRefused, nothing else."""
 
+    def open_all(self) -> None: ...
     def treasury_address(self) -> bytes: ...
     def relayer_addresses(self) -> list[bytes]: ...
     def sign_digest(self, address: bytes, digest: bytes) -> Signature: ...
     def sign_transaction(self, address: bytes, transaction: dict[str, Any]) -> Signed: ...
 
 
+def open_all() -> None:
+    """Open what can be opened only once: a passphrase that comes by a pipe, before the worker forks."""
+    _chosen().open_all()
+
+
 def treasury_address() -> bytes:
     """The address whose key signs new payouts."""
-    return _signer().treasury_address()
+    return _chosen().treasury_address()
 
 
 def relayer_addresses() -> list[bytes]:
     """The relayers whose keys are here."""
-    return _signer().relayer_addresses()
+    return _chosen().relayer_addresses()
 
 
 def sign_digest(address: bytes, digest: bytes) -> Signature:
@@ -37,7 +45,8 @@ def sign_digest(address: bytes, digest: bytes) -> Signature:
 
     :raises KeyRefused: if its key is not here or cannot be used
     """
-    return _signer().sign_digest(address, digest)
+    earlier = {"keystore": settings.TREASURY_EARLIER_KEYSTORES, "kms": settings.TREASURY_EARLIER_KMS_KEYS}
+    return _first(lambda signer: signer.sign_digest(address, digest), earlier)
 
 
 def sign_transaction(address: bytes, transaction: dict[str, Any]) -> Signed:
@@ -46,11 +55,37 @@ def sign_transaction(address: bytes, transaction: dict[str, Any]) -> Signed:
 
     :raises KeyRefused: if its key is not here or cannot be used
     """
-    return _signer().sign_transaction(address, transaction)
+    relayers = {"keystore": settings.RELAYER_KEYSTORES, "kms": settings.RELAYER_KMS_KEYS}
+    return _first(lambda signer: signer.sign_transaction(address, transaction), relayers)
 
 
-def _signer() -> Signer:
-    name = SIGNERS.get(settings.TREASURY_SIGNER)
-    if name is None:
+def _first(sign: Callable[[Signer], Result], named: dict[str, list[str]]) -> Result:
+    """
+    Ask the chosen signer, then the other where the settings name keys of it.
+
+    Moving from files to KMS, or back, is a rotation too: what was begun under the old keys is finished with them.
+    """
+    refusals = []
+    for signer in _signers(named):
+        try:
+            return sign(signer)
+        except KeyRefused as refusal:
+            refusals.append(str(refusal))
+    raise KeyRefused("; ".join(refusals))
+
+
+def _signers(named: dict[str, list[str]]) -> Iterator[Signer]:
+    yield _chosen()
+    for name, key_names in named.items():
+        if name != settings.TREASURY_SIGNER and key_names:
+            yield _signer(name)
+
+
+def _chosen() -> Signer:
+    if settings.TREASURY_SIGNER not in SIGNERS:
         raise KeyRefused(f"TREASURY_SIGNER is one of {', '.join(SIGNERS)}")
-    return cast(Signer, import_module(name))
+    return _signer(settings.TREASURY_SIGNER)
+
+
+def _signer(name: str) -> Signer:
+    return cast(Signer, import_module(SIGNERS[name]))

@@ -25,8 +25,17 @@ _opened: dict[str, LocalAccount] = {}
 _passphrases: dict[int | str, str] = {}
 
 
+def open_all() -> None:
+    """Open every key there is, before the worker makes further processes of itself: a pipe can be read once."""
+    for path in filter(None, [settings.TREASURY_KEYSTORE, *settings.TREASURY_EARLIER_KEYSTORES]):
+        _account(path)
+    relayer_addresses()
+
+
 def treasury_address() -> bytes:
     """The address whose key signs new payouts."""
+    if not settings.TREASURY_KEYSTORE:
+        raise KeyRefused("TREASURY_KEYSTORE is not set")
     return _address_of(settings.TREASURY_KEYSTORE)
 
 
@@ -58,7 +67,7 @@ def sign_transaction(address: bytes, transaction: dict[str, Any]) -> Signed:
 
 def _holder(address: bytes, paths: list[str]) -> LocalAccount:
     refusals = []
-    for path in paths:
+    for path in filter(None, paths):
         try:
             if _address_of(path) == address:
                 return _account(path)
@@ -82,7 +91,7 @@ def _open(path: Path) -> LocalAccount:
     content = _private(path)
     try:
         return Account.from_key(Account.decrypt(json.loads(content), _passphrase()))
-    except ValueError:
+    except (ValueError, KeyError, TypeError, NotImplementedError):
         raise KeyRefused(f"{path.name}: not a keystore, or the passphrase is another") from None
 
 
@@ -97,9 +106,11 @@ def _passphrase() -> str:
 
 
 def _from_descriptor(descriptor: int) -> bytes:
-    # A pipe can be read once, so the keys are opened before the worker makes further processes of itself.
-    with os.fdopen(os.dup(descriptor), "rb") as pipe:
-        return pipe.read()
+    try:
+        with os.fdopen(os.dup(descriptor), "rb") as pipe:
+            return pipe.read()
+    except OSError as error:
+        raise KeyRefused(f"TREASURY_PASSPHRASE_FD: {error.strerror}") from None
 
 
 def _private(path: Path) -> bytes:
