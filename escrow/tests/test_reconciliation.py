@@ -35,6 +35,7 @@ class TestCompare:
     def test_sees_money_that_left_by_itself(self, chain, rich):
         chain.empty_treasury_of(30 * UNITS)
         chain.finalize()
+        scans.scan()
 
         assert reconciliation.compare().difference_units == 30 * UNITS
 
