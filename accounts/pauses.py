@@ -19,6 +19,11 @@ class AlreadySet(Conflict):
     title = "The switch stands there already"
 
 
+class RevisionChanged(Conflict):
+    code = "revision_changed"
+    title = "The switch was changed meanwhile"
+
+
 class StillUnsafe(Conflict):
     """What paused it goes on: the reason is told."""
 
@@ -39,6 +44,18 @@ def require_open(flag: str) -> None:
     pause = Pause.objects.filter(flag=flag, paused=True).first()
     if pause is not None:
         raise Paused(pause.reason, flag=flag)
+
+
+def require_revision(flag: str, revision: int) -> None:
+    """
+    Refuse a change of a switch that is not as the person saw it; it stays as it is until the transaction ends.
+
+    :raises RevisionChanged: if somebody, or an alert, was first
+    """
+    row = Pause.objects.select_for_update(no_key=True).filter(pk=flag).first()
+    found = row.revision if row else 0
+    if found != revision:
+        raise RevisionChanged("Somebody, or an alert, changed the switch meanwhile: look again.", revision=found)
 
 
 @transaction.atomic
