@@ -10,7 +10,7 @@ from accounts import challenges, clock, ids
 from accounts.errors import DomainError, Invalid, NotFound
 from accounts.models import Agent
 from escrow import treasury
-from escrow.chain import addresses, network
+from escrow.chain import addresses, forwarders, network
 from escrow.models import AddressBookEntry, DepositAddress
 
 
@@ -85,12 +85,16 @@ def refuse_unpayable(address: bytes, *, pointer: str) -> None:
     """
     Refuse what money would be lost in, or go round in a circle.
 
-    :raises Invalid: for the zero address, the token, a treasury, the factory, and any deposit address
+    :raises Invalid: for the zero address, the token, a treasury or cold address, the factory and what it clones, and
+        any deposit address
     """
     here = network.current()
+    platform = {here.usdc, here.factory, forwarders.implementation_of(here.factory), *treasury.addresses(here.chain_id)}
+    if settings.TREASURY_COLD_ADDRESS:
+        platform.add(addresses.parse(settings.TREASURY_COLD_ADDRESS))
     if address == addresses.ZERO:
         raise Invalid.at(pointer, "refused_address", "Nobody has the zero address.")
-    if address in {here.usdc, here.factory, *treasury.addresses(here.chain_id)}:
+    if address in platform:
         raise Invalid.at(pointer, "refused_address", "This address is a contract or treasury of the platform.")
     if DepositAddress.objects.filter(chain_id=here.chain_id, address=address).exists():
         raise Invalid.at(pointer, "refused_address", "This address is a deposit address.")

@@ -48,9 +48,11 @@ def cooling_until(agent: Agent, *, at: datetime) -> datetime | None:
     return max((moment for moment in until if moment > at), default=None)
 
 
-def newest_credited_block(agent_id: UUID) -> int:
-    """The block of the newest deposit in an agent's balance: it has to be final before money leaves."""
-    credited = Deposit.objects.filter(agent_id=agent_id, state=Deposit.State.CREDITED)
+def newest_credited_block(agent_id: UUID | None = None) -> int:
+    """The block of the newest deposit of an agent, or of all: it has to be final before the money leaves again."""
+    credited = Deposit.objects.filter(state=Deposit.State.CREDITED)
+    if agent_id is not None:
+        credited = credited.filter(agent_id=agent_id)
     return credited.aggregate(newest=Max("block_number"))["newest"] or 0
 
 

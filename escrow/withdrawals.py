@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
-from accounts import clock, ids, spending
+from accounts import clock, ids, pauses, spending
 from accounts.edge.fields import units_to_text
 from accounts.errors import Conflict, Invalid, NotAllowed, NotFound
 from accounts.events import log
@@ -23,10 +23,11 @@ from escrow import address_book, income, ledger, withdrawal_limits
 from escrow import withdrawal_table as table
 from escrow.chain import addresses, network
 from escrow.ledger import Move
-from escrow.models import Entry, Withdrawal, WithdrawalApproval
+from escrow.models import Deposit, Entry, Withdrawal, WithdrawalApproval
 from escrow.withdrawal_table import Action
 
 State, Owner = Withdrawal.State, Withdrawal.Owner
+NOTE_CHARS = 500
 
 
 class RevisionChanged(Conflict):
@@ -35,7 +36,7 @@ class RevisionChanged(Conflict):
 
 
 class OwnWithdrawal(NotAllowed):
-    title = "Nobody approves a payout of an agent they own"
+    title = "Nobody approves a payout of an agent they own, or one they asked for"
 
 
 @transaction.atomic
@@ -45,10 +46,11 @@ def request(
     """
     Ask for a payout: amount and fee leave `available` now.
 
-    :raises Invalid: below the minimum
+    :raises Paused: while withdrawals are; :raises Invalid: below the minimum
     :raises NotFound: if the address is not in the agent's book; :raises address_book.AddressCooling: if it is too new
     :raises ledger.InsufficientFunds: if the balance does not cover amount and fee
     """
+    pauses.require_open("withdrawals")
     if amount_units < settings.WITHDRAWAL_MINIMUM_UNITS:
         least = units_to_text(settings.WITHDRAWAL_MINIMUM_UNITS)
         raise Invalid.at("/amount", "below_minimum", f"At least {least} USDC.")
@@ -107,6 +109,21 @@ def cancel(withdrawal_id: UUID, *, agent: Agent, at: datetime | None = None) -> 
 
 
 @transaction.atomic
+def call_off(withdrawal_id: UUID, *, by: User, at: datetime | None = None) -> Withdrawal:
+    """
+    Call off what treasurers asked for, before it is authorized: whoever asked, or any of them for an internal move.
+
+    :raises NotAllowed: if it is not the person's to call off
+    :raises table.TransitionNotAllowed: if it is authorized or over
+    """
+    withdrawal = lock(withdrawal_id)
+    require_treasurer(by)
+    if withdrawal.asked_by_id != by.pk and withdrawal.owner != Owner.INTERNAL:
+        raise NotAllowed("Whoever asked for it can call it off; another treasurer can refuse it.")
+    return _give_back(withdrawal, Action.CANCEL, "withdrawal.cancelled", actor=f"user:{by.pk}", at=at)
+
+
+@transaction.atomic
 def approve(
     withdrawal_id: UUID, *, by: User, revision: int, reason: str = "", at: datetime | None = None
 ) -> Withdrawal:
@@ -118,9 +135,8 @@ def approve(
     :raises table.TransitionNotAllowed: if it is not held, or `approve_by` is over
     """
     withdrawal = lock(withdrawal_id)
-    if not by.has_perm("escrow.approve_withdrawal"):
-        raise NotAllowed("Only treasurers approve withdrawals.")
-    if withdrawal.agent is not None and withdrawal.agent.owner_id == by.pk:
+    require_treasurer(by)
+    if by.pk in (withdrawal.asked_by_id, withdrawal.agent and withdrawal.agent.owner_id):
         raise OwnWithdrawal
     if withdrawal.state != State.HELD:
         raise table.TransitionNotAllowed("The withdrawal is not held.", state=withdrawal.state)
@@ -129,6 +145,8 @@ def approve(
     at = at or clock.now()
     if withdrawal.approve_by is not None and at >= withdrawal.approve_by:
         raise table.TransitionNotAllowed("The time to approve it is over.", state=withdrawal.state)
+    if withdrawal.returns and withdrawal.returns.posted_to != Deposit.PostedTo.SUSPENSE:
+        raise Conflict("The deposit is not in suspense any more: the chain took it back.")
     given = WithdrawalApproval.objects.filter(withdrawal=withdrawal)
     if given.filter(by=by).exists():
         raise Conflict("You have approved this withdrawal already; another treasurer has to.")
@@ -161,12 +179,14 @@ def reject(
     :raises table.TransitionNotAllowed: if it is not held
     """
     withdrawal = lock(withdrawal_id)
-    if by is not None and not by.has_perm("escrow.approve_withdrawal"):
-        raise NotAllowed("Only treasurers reject withdrawals.")
+    if by is not None:
+        require_treasurer(by)
     if revision is not None and withdrawal.state == State.HELD and withdrawal.revision != revision:
         raise RevisionChanged(revision=withdrawal.revision)
     if reason:
-        withdrawal.note = reason[:500]
+        withdrawal.note = (
+            f"{withdrawal.note}\nRefused: {reason}".lstrip()[:500] if withdrawal.asked_by_id else reason[:500]
+        )
         withdrawal.save(update_fields=["note"])
     actor = f"user:{by.pk}" if by else "system"
     return _give_back(withdrawal, Action.REJECT, "withdrawal.rejected", actor=actor, at=at)
@@ -194,6 +214,26 @@ def _advance_one() -> bool:
     else:
         withdrawal.save(update_fields=table.advance(withdrawal, Action.RELEASE))
     return True
+
+
+def require_treasurer(by: User) -> None:
+    """
+    Let nobody else ask for the platform's payouts, or decide about those that are held.
+
+    :raises NotAllowed: if the person is no treasurer
+    """
+    if not by.has_perm("escrow.approve_withdrawal"):
+        raise NotAllowed("Only treasurers may.")
+
+
+def require_note(note: str) -> None:
+    """
+    Have a treasurer say why.
+
+    :raises Invalid: if nothing, or too much, is said
+    """
+    if not note.strip() or len(note) > NOTE_CHARS:
+        raise Invalid.at("/note", "required", f"Say why, in at most {NOTE_CHARS} characters.")
 
 
 def lock(withdrawal_id: UUID) -> Withdrawal:
