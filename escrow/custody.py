@@ -82,7 +82,7 @@ class Signed(NamedTuple):
     since_block: int
 
 
-def read(*, every_address: bool = False) -> Custody:
+def read(*, every_address: bool = False, node: rpc.Node | None = None) -> Custody:
     """
     Read ledger and chain as of the newest block that is final and that the scan has passed.
 
@@ -92,7 +92,7 @@ def read(*, every_address: bool = False) -> Custody:
     :raises ChainNotTrusted: if the node contradicts itself, or the rows are of another branch
     :raises NodeError: if it does not answer
     """
-    here, node = network.current(), network.node()
+    here, node = network.current(), node or network.node()
     before = clock.now()
     block, scan_is_behind = _newest_common_block(node, here)
     # A sweep above the block has marked its deposits as swept, no earlier than its block was final. Where the scan is
