@@ -1,5 +1,6 @@
 """What operators have to look at."""
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
@@ -22,6 +23,8 @@ class Alert(models.Model):
     cleared_at = models.DateTimeField(null=True)
     told_at = models.DateTimeField(null=True)
     cleared_told_at = models.DateTimeField(null=True)
+    # who took which message already: "mail:began", "webhook:over"
+    told = ArrayField(models.CharField(max_length=20), default=list, db_default=[], blank=True)
     attempts = models.IntegerField(default=0)
     next_attempt_at = models.DateTimeField(null=True)
 

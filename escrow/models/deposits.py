@@ -114,6 +114,7 @@ class Deposit(models.Model):
             models.Index(fields=["chain_id", "block_number"], name="deposit_by_block"),
             models.Index(fields=["agent", "-id"], name="deposit_of_agent"),
             models.Index(fields=["receiver"], condition=Q(swept_at__isnull=True), name="deposit_unswept"),
+            models.Index(fields=["swept_at"], condition=Q(swept_at__isnull=False), name="deposit_swept"),
         ]
 
     def __str__(self) -> str:

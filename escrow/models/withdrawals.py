@@ -185,6 +185,11 @@ class Withdrawal(models.Model):
             ),
             models.Index(fields=["agent", "-id"], name="withdrawal_of_agent"),
             models.Index(fields=["requested_at"], name="withdrawal_velocity"),
+            models.Index(
+                fields=["chain_id", "block_number"],
+                condition=Q(block_number__isnull=False),
+                name="withdrawal_by_block",
+            ),
         ]
 
     def __str__(self) -> str:
