@@ -2,12 +2,22 @@ from typing import Any
 
 import pytest
 import yaml
+from django.conf import settings
 
 from config.devstack import applications
 from config.devstack.state import PROJECT
 
 APPLICATION = ("prepare", "web", "stream", "worker", "treasury", "beat")
-KEYS = {"treasury_keystore", "relayer_1_keystore", "relayer_2_keystore", "treasury_passphrase"}
+KEYS = {
+    *("treasury_keystore", "treasury_earlier_keystore", "relayer_1_keystore", "relayer_2_keystore"),
+    *("treasury_passphrase", "aws_credentials"),
+}
+# Settings that say where keys are, or open them.
+SIGNING = {
+    *("TREASURY_SIGNER", "TREASURY_KEYSTORE", "TREASURY_EARLIER_KEYSTORES", "RELAYER_KEYSTORES"),
+    *("TREASURY_PASSPHRASE_FILE", "TREASURY_KMS_KEY", "TREASURY_EARLIER_KMS_KEYS", "RELAYER_KMS_KEYS"),
+    *("KMS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_SHARED_CREDENTIALS_FILE"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +43,19 @@ class TestCompose:
 
         assert holders == {"treasury"}
 
+    def test_only_the_treasury_is_told_where_keys_are(self, compose: dict[str, Any]) -> None:
+        told = {name: SIGNING & set(compose["services"][name]["environment"]) for name in APPLICATION}
+
+        assert {name: names for name, names in told.items() if names} == {"treasury": SIGNING}
+
+    def test_what_is_not_set_is_as_in_the_settings(self, compose: dict[str, Any]) -> None:
+        """A list given as an empty text would be an empty list, not the default."""
+        given = compose["services"]["worker"]["environment"]
+
+        for name in ("TREASURY_PAUSE_ON", "METRICS_NETWORKS"):
+            default = given[name].partition("-")[2].removeprefix(":-").rstrip("}").replace(" ", "")
+            assert default.split(",") == getattr(settings, name), name
+
     def test_every_secret_is_a_file_and_none_stands_in_the_environment(self, compose: dict[str, Any]) -> None:
         assert all(list(secret) == ["file"] for secret in compose["secrets"].values())
         for name in APPLICATION:
@@ -54,3 +77,9 @@ class TestCompose:
         stream = rules.partition("location = /v1/events/stream {")[2].partition("}")[0]
         assert "proxy_pass http://stream;" in stream
         assert rules.count("proxy_pass http://stream;") == 1
+
+    def test_the_counters_are_not_for_the_outside(self) -> None:
+        rules = (PROJECT / "deploy" / "nginx.conf").read_text()
+
+        counters = rules.partition("location = /metrics {")[2].partition("}")[0]
+        assert counters.split() == ["return", "404;"]
