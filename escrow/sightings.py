@@ -24,7 +24,8 @@ def write(here: network.Network, found: Sequence[usdc.Transfer]) -> int:
     Write down transfers to addresses of ours, in the caller's transaction, and answer how many were news.
 
     A log that came back in another block takes its row along; one that is known stays as it is. What a reversal could
-    not take back stays the debt of the same agent, as far as the new amount reaches; nobody inherits another's.
+    not take back is paid by the same transfer when it comes again. Where the log's key stands for a transfer to another
+    agent, or for less, the row stays behind as the debt it is: its agent owes on, and nobody inherits it.
     """
     owners = deposit_addresses.owners(here, usdc.parties(found))
     rows = [
@@ -36,23 +37,35 @@ def write(here: network.Network, found: Sequence[usdc.Transfer]) -> int:
         return 0
     _require_reversed(here, found)
     at = clock.now()
+    columns = [list(column) for column in zip(*((ids.uuid7(), here.chain_id, *row) for row in rows), strict=True)]
     with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE escrow_deposit AS d SET replaced_at = %s, state = 'orphaned'
+            FROM unnest(%s::bigint[], %s::bytea[], %s::int[], %s::bytea[], %s::bigint[], %s::uuid[])
+                AS n (chain_id, tx_hash, log_index, block_hash, amount_units, agent_id)
+            WHERE (d.chain_id, d.tx_hash, d.log_index) = (n.chain_id, n.tx_hash, n.log_index)
+                AND d.replaced_at IS NULL AND d.posted_to = ''
+                AND (d.block_hash <> n.block_hash OR d.state = 'orphaned')
+                AND d.shortfall_units > 0
+                AND (d.agent_id IS DISTINCT FROM n.agent_id OR d.shortfall_units > n.amount_units)
+            """,
+            [at, *(columns[n] for n in (1, 2, 3, 5, 8, 9))],
+        )
         cursor.execute(
             """
             INSERT INTO escrow_deposit AS d (id, chain_id, tx_hash, log_index, block_number, block_hash, sender,
                 receiver, amount_units, agent_id, state, generation, posted_to, shortfall_units, seen_at)
             SELECT n.*, 0, '', 0, %s FROM unnest(%s::uuid[], %s::bigint[], %s::bytea[], %s::int[], %s::bigint[],
                 %s::bytea[], %s::bytea[], %s::bytea[], %s::bigint[], %s::uuid[], %s::text[]) AS n
-            ON CONFLICT (chain_id, tx_hash, log_index) DO UPDATE
+            ON CONFLICT (chain_id, tx_hash, log_index) WHERE replaced_at IS NULL DO UPDATE
             SET block_number = EXCLUDED.block_number, block_hash = EXCLUDED.block_hash, sender = EXCLUDED.sender,
                 receiver = EXCLUDED.receiver, amount_units = EXCLUDED.amount_units, agent_id = EXCLUDED.agent_id,
-                state = EXCLUDED.state, seen_at = EXCLUDED.seen_at, swept_at = NULL,
-                shortfall_units = CASE WHEN d.agent_id = EXCLUDED.agent_id
-                    THEN least(d.shortfall_units, EXCLUDED.amount_units) ELSE 0 END
+                state = EXCLUDED.state, seen_at = EXCLUDED.seen_at, swept_at = NULL
             WHERE d.posted_to = '' AND (d.block_hash <> EXCLUDED.block_hash OR d.state = 'orphaned')
             RETURNING d.id
             """,
-            [at, *(list(column) for column in zip(*((ids.uuid7(), here.chain_id, *row) for row in rows), strict=True))],
+            [at, *columns],
         )
         news = cursor.fetchall()
     for deposit in Deposit.objects.filter(pk__in=[deposit_id for (deposit_id,) in news]):

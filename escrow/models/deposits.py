@@ -41,7 +41,8 @@ class Deposit(models.Model):
     One Transfer log that brought USDC to an address of ours.
 
     `generation` counts how often it was posted, `posted_to` is where the posting that stands went: a reorg takes it
-    back and a later block may bring it again. The key is the log's, and a reorg may give it to another transfer.
+    back and a later block may bring it again. The key is the log's, and a reorg may give it to another transfer: then
+    the row stands for that one, unless its agent still owes what the old one had brought (`replaced_at`).
     """
 
     class State(models.TextChoices):
@@ -74,10 +75,20 @@ class Deposit(models.Model):
     seen_at = models.DateTimeField(db_default=Now())
     credited_at = models.DateTimeField(null=True)
     swept_at = models.DateTimeField(null=True)
+    # gone for good, its log key stands for another transfer: kept for the shortfall that its agent owes
+    replaced_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["chain_id", "tx_hash", "log_index"], name="deposit_log_once"),
+            models.UniqueConstraint(
+                fields=["chain_id", "tx_hash", "log_index"],
+                condition=Q(replaced_at__isnull=True),
+                name="deposit_log_once",
+            ),
+            models.CheckConstraint(
+                condition=Q(replaced_at__isnull=True) | Q(state="orphaned", posted_to="", shortfall_units__gt=0),
+                name="deposit_replaced_is_a_debt",
+            ),
             models.CheckConstraint(
                 condition=Q(state__in=["seen", "credited", "orphaned", "below_minimum", "unattributed"]),
                 name="deposit_state_known",

@@ -401,15 +401,28 @@ class TestReorg:
         assert ledger.balance("shortfall", "platform") == 0
         assert ledger.balance("available", str(alice.id)) == 200_000
 
-    def test_that_gives_the_log_to_another_agent_leaves_it_no_debt_of_the_earlier_one(self, chain, alice, bob, pay_in):
-        pay_in(bob, 10 * UNITS)
+    @pytest.mark.parametrize("owed", ["to another agent", "for less"])
+    def test_that_gives_the_log_to_another_transfer_leaves_the_debt_with_who_owes_it(
+        self, chain, alice, bob, pay_in, owed
+    ):
+        receiver = bob if owed == "to another agent" else alice
+        pay_in(receiver, 10 * UNITS)
+        chain.finalize()
         scans.scan()
         Deposit.objects.update(agent=alice, state=State.ORPHANED, amount_units=50 * UNITS, shortfall_units=30 * UNITS)
+        debt = Deposit.objects.get()
 
         scans.rescan(0)
+        deposits.credit_due()
 
-        deposit = Deposit.objects.get()
-        assert (deposit.agent, deposit.amount_units, deposit.shortfall_units) == (bob, 10 * UNITS, 0)
+        debt.refresh_from_db()
+        assert (debt.agent, debt.state, debt.shortfall_units) == (alice, State.ORPHANED, 30 * UNITS)
+        assert debt.replaced_at is not None
+        row = Deposit.objects.get(replaced_at=None)
+        assert (row.agent, row.amount_units, row.shortfall_units) == (receiver, 10 * UNITS, 0)
+        assert ledger.balance("available", str(receiver.id)) == 10 * UNITS
+        assert scans.rescan(0) == 1
+        assert Deposit.objects.count() == 2
 
     def test_deeper_than_what_was_read_stops_the_scan(self, chain, alice, pay_in):
         scans.scan()
