@@ -10,21 +10,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, Sum
+from django.db.models import Q, QuerySet
 from eth_hash.auto import keccak
 
-from accounts import clock
-from accounts.errors import Conflict
-from escrow import heads, leases, ledger, relays, sweeps, treasury, withdrawals
+from accounts import alerts, clock, pauses
+from escrow import funds, guard, heads, leases, ledger, relays, sweeps, withdrawals
 from escrow import withdrawal_table as table
-from escrow.chain import network, rpc, usdc
-from escrow.ledger import Move
-from escrow.models import Authorization, RelayTransaction, Treasury, Withdrawal
+from escrow.chain import addresses, network, rpc, usdc
+from escrow.models import Authorization, RelayTransaction, Withdrawal
 from escrow.withdrawal_table import Action
 
 log = logging.getLogger(__name__)
@@ -32,54 +29,49 @@ State = Withdrawal.State
 NONCES = 100  # asked for in one call
 
 
-class NotReady(Conflict):
-    """The withdrawal has to wait: for the chain, for an earlier treasury, or for USDC."""
-
-
-class TreasuryShort(NotReady):
-    """The treasury's own USDC does not cover it: deposit addresses have to be swept first."""
-
-
-class Funds(NamedTuple):
-    """What the treasury has (micro-USDC), as of a block."""
-
-    treasury: Treasury
-    units: int
-    block: int
-
-
 def authorize_due(limit: int = 50) -> int:
-    """Write authorizations for withdrawals that may go, and answer how many; sweeps first where USDC is short."""
+    """
+    Write authorizations for withdrawals that may go, and answer how many; sweeps where the treasury's USDC is short.
+
+    Nothing while payouts are paused, or while the chain shows what no row of ours stands for.
+    """
     here, node = network.current(), network.node()
-    due = Withdrawal.objects.filter(chain_id=here.chain_id, state=State.REQUESTED)
-    if not due.exists():
+    waiting = Withdrawal.objects.filter(chain_id=here.chain_id, state=State.REQUESTED)
+    if pauses.is_paused(pauses.Flag.WITHDRAWALS) or not waiting.exists():
         return 0
     tips = heads.trusted(node, here)
+    if not guard.all_is_known(node, here, tips):
+        return 0
     usdc.domain_separator(node, here.usdc, chain_id=here.chain_id)
-    funds = _funds(node, here)
-    done, short = 0, False
-    for withdrawal_id in leases.claim(due, limit=limit):
-        try:
-            authorize(withdrawal_id, funds=funds, tips=tips)
-            done += 1
-        except TreasuryShort:
-            short = True
-        except (NotReady, table.TransitionNotAllowed):
-            continue  # its turn comes again, or it was called off meanwhile
-        finally:
-            leases.release(Withdrawal, withdrawal_id)
-    if short:
+    final = waiting.filter(credited_block__lte=tips.finalized.number)
+    purses = funds.read(node, here, latest=tips.latest, waiting=final)
+    done = sum(_authorize_from(purse, final, tips=tips, limit=limit) for purse in purses)
+    if any(purse.owes(final).filter(amount_units__gt=purse.free_units).exists() for purse in purses):
         sweeps.sweep_due()
     return done
 
 
+def _authorize_from(purse: funds.Funds, final: QuerySet[Withdrawal], *, tips: rpc.Heads, limit: int) -> int:
+    """What one treasury can pay: what it cannot waits for a sweep, and keeps nobody from their turn."""
+    done = 0
+    for withdrawal_id in leases.claim(purse.owes(final).filter(amount_units__lte=purse.free_units), limit=limit):
+        try:
+            authorize(withdrawal_id, purse=purse, tips=tips)
+            done += 1
+        except (funds.NotReady, table.TransitionNotAllowed):
+            continue  # its turn comes again, or it was called off meanwhile
+        finally:
+            leases.release(Withdrawal, withdrawal_id)
+    return done
+
+
 @transaction.atomic
-def authorize(withdrawal_id: UUID, *, funds: Funds, tips: rpc.Heads, at: datetime | None = None) -> Withdrawal:
+def authorize(withdrawal_id: UUID, *, purse: funds.Funds, tips: rpc.Heads, at: datetime | None = None) -> Withdrawal:
     """
     Write down, once, what the treasury will sign. Nothing is signed before this is committed.
 
-    :raises NotReady: if the money it rests on is not final, or an earlier treasury has payouts open
-    :raises TreasuryShort: if the treasury's own USDC less its open authorizations does not cover it
+    :raises funds.NotReady: if the money it rests on is not final, or an earlier treasury has payouts open
+    :raises funds.TreasuryShort: if the treasury's own USDC less its open authorizations does not cover it
     :raises table.TransitionNotAllowed: if it is not waiting any more
     """
     withdrawal = withdrawals.lock(withdrawal_id)
@@ -90,8 +82,8 @@ def authorize(withdrawal_id: UUID, *, funds: Funds, tips: rpc.Heads, at: datetim
         return withdrawal
     fields = table.advance(withdrawal, Action.AUTHORIZE)
     if withdrawal.credited_block > tips.finalized.number:
-        raise NotReady("The deposits it is paid from are not final yet.")
-    _require_cover(withdrawal, funds)
+        raise funds.NotReady("The deposits it is paid from are not final yet.")
+    funds.require_cover(withdrawal, purse)
     valid_before = max(tips.latest.timestamp, int(at.timestamp())) + settings.AUTHORIZATION_SECONDS
     withdrawal.lapses_at = datetime.fromtimestamp(valid_before, UTC)
     withdrawal.save(update_fields=[*fields, "lapses_at"])
@@ -99,7 +91,7 @@ def authorize(withdrawal_id: UUID, *, funds: Funds, tips: rpc.Heads, at: datetim
         withdrawal=withdrawal,
         chain_id=withdrawal.chain_id,
         token=network.current().usdc,
-        sender=funds.treasury.address,
+        sender=purse.treasury.address,
         receiver=withdrawal.address,
         value_units=withdrawal.amount_units,
         valid_before=valid_before,
@@ -111,52 +103,92 @@ def authorize(withdrawal_id: UUID, *, funds: Funds, tips: rpc.Heads, at: datetim
 
 
 def relay_due(limit: int = 50) -> int:
-    """Sign authorizations that nobody has relayed yet and give each a relayer's nonce; answers how many."""
+    """
+    Sign authorizations that nobody has relayed yet and give each a relayer's nonce; answers how many.
+
+    Nothing while payouts are paused, or while the chain shows what no row of ours stands for.
+    """
     here, node = network.current(), network.node()
     under_way = Q(relays__state__in=[*RelayTransaction.OPEN, RelayTransaction.State.CONFIRMED])
     due = Withdrawal.objects.filter(chain_id=here.chain_id, state__in=table.WANTED).exclude(
         pk__in=Withdrawal.objects.filter(under_way).values("pk")
     )
+    if pauses.is_paused(pauses.Flag.WITHDRAWALS) or not due.exists():
+        return 0
+    tips = heads.trusted(node, here)
+    if not guard.all_is_known(node, here, tips):
+        return 0
     done = 0
     for withdrawal_id in leases.claim(due, limit=limit):
-        put_off = False
+        ready: bool | None = False
         try:
-            call = _signed_call(node, here, Authorization.objects.get(pk=withdrawal_id))
-            gas_limit = relays.gas_for(node, to=here.usdc, data=call)
-            relays.allocate_for_withdrawal(withdrawal_id, to=here.usdc, data=call, gas_limit=gas_limit)
-            done += 1
-        except rpc.NodeRefused as refusal:
-            # It would be reverted now: paused, blacklisted, not funded, or submitted by somebody else already.
-            # Until its claim runs out the others have their turn: blocked receivers may not block everyone.
-            log.warning("payout_would_revert withdrawal=%s: %s", withdrawal_id, refusal.message)
-            put_off = True
-        except relays.NotWanted:
-            continue
+            ready = _relay(node, here, withdrawal_id, tips=tips)
+            done += ready is True
         finally:
-            if not put_off:
+            if ready is not None:
                 leases.release(Withdrawal, withdrawal_id)
     return done
+
+
+def _relay(node: rpc.Node, here: network.Network, withdrawal_id: UUID, *, tips: rpc.Heads) -> bool | None:
+    """
+    True if it has a nonce now, False if another process or the chain was first, None if it cannot go now.
+
+    Then its claim runs out before it has another turn: blocked receivers and lost keys may not block everyone.
+    """
+    from escrow.signing import keys  # the treasury process alone can
+
+    row = Authorization.objects.get(pk=withdrawal_id)
+    try:
+        call = _signed_call(node, here, row)
+        gas_limit = relays.gas_for(node, to=here.usdc, data=call)
+        relays.allocate_for_withdrawal(withdrawal_id, to=here.usdc, data=call, gas_limit=gas_limit)
+    except keys.KeyRefused as refusal:
+        alerts.sound("key_refused", addresses.to_text(row.sender), detail=str(refusal))
+        return None
+    except relays.NoRelayer as refusal:
+        alerts.sound("key_refused", "relayers", detail=str(refusal))
+        return None
+    except rpc.NodeRefused as refusal:
+        # It would be reverted now: paused, blacklisted, not funded, or submitted by somebody else already.
+        if not usdc.authorization_state(
+            node, here.usdc, authorizer=row.sender, nonce=row.nonce, block=tips.latest.hash
+        ):
+            alerts.sound("payout_would_revert", str(withdrawal_id), detail=refusal.message)
+        return None
+    except relays.NotWanted:
+        return False
+    alerts.clear("key_refused", addresses.to_text(row.sender))
+    alerts.clear("key_refused", "relayers")
+    alerts.clear("payout_would_revert", str(withdrawal_id))
+    return True
 
 
 def settle_due() -> int:
     """End what the finalized chain has decided: paid, cancelled, or expired unused; answers how many."""
     here, node = network.current(), network.node()
-    if not Withdrawal.objects.filter(chain_id=here.chain_id, state__in=table.UNPAID).exists():
+    pending = Authorization.objects.filter(chain_id=here.chain_id, withdrawal__state__in=table.UNPAID)
+    if not pending.exists():
         return 0
     tips = heads.trusted(node, here)
     lapse_due(tips)
-    pending = Authorization.objects.filter(chain_id=here.chain_id, withdrawal__state__in=table.UNPAID)
     ended = 0
     for sender in set(pending.values_list("sender", flat=True)):
         rows = list(pending.filter(sender=sender).order_by("since_block"))
         for start in range(0, len(rows), NONCES):
             ended += _settle(node, here, rows[start : start + NONCES], tips.finalized)
+    wanted = Withdrawal.objects.filter(chain_id=here.chain_id, state__in=table.WANTED)
+    alerts.clear_others("payout_would_revert", still=[str(pk) for pk in wanted.values_list("pk", flat=True)])
     return ended
 
 
 def lapse_due(tips: rpc.Heads) -> None:
     """Stop relaying what the token would refuse by now; it still waits for the chain's word."""
-    expired = Withdrawal.objects.filter(state__in=table.WANTED, authorization__valid_before__lte=tips.latest.timestamp)
+    expired = Withdrawal.objects.filter(
+        chain_id=network.current().chain_id,
+        state__in=table.WANTED,
+        authorization__valid_before__lte=tips.latest.timestamp,
+    )
     for withdrawal_id in expired.order_by("pk").values_list("pk", flat=True):
         with transaction.atomic():
             withdrawal = withdrawals.lock(withdrawal_id)
@@ -176,14 +208,8 @@ def settle(withdrawal_id: UUID, *, used: usdc.AuthorizationLog, at: datetime | N
     proof = {"tx_hash": used.tx_hash, "block_number": used.block_number, "block_hash": used.block_hash}
     withdrawals.end(withdrawal, Action.SETTLE, at=at, **proof)
     withdrawals.tell("withdrawal.settled", withdrawal, at=at)
-    reference = withdrawals.reference(withdrawal, "settle")
-    amount, fee = withdrawal.amount_units, withdrawal.fee_units
-    moves = [
-        Move("withdrawing", str(withdrawal.agent_id), -(amount + fee)),
-        Move("custody", f"chain:{withdrawal.chain_id}", amount),
-        Move(*ledger.fee_account(reference), fee),
-    ]
-    ledger.post(reference, kind="withdrawal_settle", moves=[move for move in moves if move.amount_units], at=at)
+    if moves := withdrawals.settle_moves(withdrawal):
+        ledger.post(withdrawals.reference(withdrawal, "settle"), kind="withdrawal_settle", moves=moves, at=at)
     return withdrawal
 
 
@@ -198,43 +224,14 @@ def refund(withdrawal_id: UUID, *, at: datetime | None = None) -> Withdrawal:
     at = at or clock.now()
     withdrawals.end(withdrawal, Action.REFUND, at=at)
     withdrawals.tell("withdrawal.refunded", withdrawal, at=at)
-    ledger.post(
-        withdrawals.reference(withdrawal, "refund"),
-        kind="withdrawal_refund",
-        moves=withdrawals.give_back_moves(withdrawal),
-        at=at,
-    )
+    if moves := withdrawals.give_back_moves(withdrawal):
+        ledger.post(withdrawals.reference(withdrawal, "refund"), kind="withdrawal_refund", moves=moves, at=at)
     return withdrawal
 
 
 def nonce_of(withdrawal: Withdrawal) -> bytes:
     """The nonce under which the token pays this withdrawal, at most once."""
     return keccak(f"withdrawal:{withdrawal.chain_id}:{withdrawal.id}".encode())
-
-
-def _funds(node: rpc.Node, here: network.Network) -> Funds:
-    """The current treasury's own USDC, read at one block."""
-    paying = treasury.current(here.chain_id)
-    latest = node.heads().latest
-    return Funds(paying, usdc.balance_of(node, here.usdc, paying.address, block=latest.hash), latest.number)
-
-
-def _require_cover(withdrawal: Withdrawal, funds: Funds) -> None:
-    """
-    Let no two authorizations count on the same USDC.
-
-    :raises NotReady: if an earlier treasury still has payouts open
-    :raises TreasuryShort: if there is not enough
-    """
-    Treasury.objects.select_for_update(no_key=True).get(pk=funds.treasury.pk)  # one at a time
-    signed = Authorization.objects.filter(chain_id=withdrawal.chain_id)
-    if signed.exclude(sender=funds.treasury.address).filter(withdrawal__state__in=table.UNPAID).exists():
-        raise NotReady("An earlier treasury has payouts open.")
-    # What was paid after the balance was read is still in that balance.
-    counted = Q(withdrawal__state__in=table.UNPAID) | Q(withdrawal__block_number__gt=funds.block)
-    promised = signed.filter(counted, sender=funds.treasury.address).aggregate(total=Sum("value_units"))["total"] or 0
-    if funds.units - promised < withdrawal.amount_units:
-        raise TreasuryShort("The treasury's own USDC does not cover it.")
 
 
 def _signed_call(node: rpc.Node, here: network.Network, row: Authorization) -> bytes:
@@ -269,11 +266,24 @@ def _settle(node: rpc.Node, here: network.Network, rows: list[Authorization], fi
             elif _paid(node, here, row, entry):
                 ended += _once(settle, row.withdrawal_id, used=entry)
     for row in by_nonce.values():
-        if finalized.timestamp >= row.valid_before and not usdc.authorization_state(
-            node, here.usdc, authorizer=row.sender, nonce=row.nonce, block=finalized.hash
-        ):
+        if finalized.timestamp >= row.valid_before and _can_never_be_paid(node, here, row, finalized):
             ended += _once(refund, row.withdrawal_id)
     return ended
+
+
+def _can_never_be_paid(node: rpc.Node, here: network.Network, row: Authorization, finalized: rpc.Block) -> bool:
+    """It has expired unused; or the nonce was cancelled in a past that this database, restored, has forgotten."""
+    if not usdc.authorization_state(node, here.usdc, authorizer=row.sender, nonce=row.nonce, block=finalized.hash):
+        return True
+    found = usdc.authorization_logs(
+        node,
+        here.usdc,
+        authorizer=row.sender,
+        nonces=[row.nonce],
+        first=settings.CHAIN_START_BLOCK,
+        last=finalized.number,
+    )
+    return [entry.used for entry in found] == [False] and _is_final(node, found[0], finalized)
 
 
 def _is_final(node: rpc.Node, entry: usdc.AuthorizationLog, finalized: rpc.Block) -> bool:
@@ -286,9 +296,11 @@ def _paid(node: rpc.Node, here: network.Network, row: Authorization, used: usdc.
     receipt = node.receipt(used.tx_hash)
     if receipt is None or rpc.raw(receipt["blockHash"]) != used.block_hash:
         return False
-    moved = [usdc.decoded_transfer(entry, here.usdc) for entry in receipt["logs"]]
     wanted = (row.sender, row.receiver, row.value_units)
-    paid = any(move and (move.sender, move.receiver, move.amount_units) == wanted for move in moved)
+    paid = any(
+        by.nonce == row.nonce and (moved.sender, moved.receiver, moved.amount_units) == wanted
+        for moved, by in usdc.authorized_transfers(receipt, here.usdc).values()
+    )
     if not paid:
         log.error("payout_without_transfer withdrawal=%s", row.withdrawal_id)
     return paid

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Q
 
-from accounts import clock
+from accounts import alerts, clock
 from accounts.errors import Conflict
 from escrow import heads, leases, withdrawals
 from escrow import withdrawal_table as table
@@ -28,10 +28,15 @@ log = logging.getLogger(__name__)
 State, Purpose = RelayTransaction.State, RelayTransaction.Purpose
 RESEND_SECONDS = 5
 FILLER_GAS = 21_000
+STUCK = "relay_stuck_at_fee_cap"  # the alert
 
 
 class NotWanted(Conflict):
     """Another process has it under way, or nobody needs it any more."""
+
+
+class NoRelayer(NotWanted):
+    """No relayer of this chain has its key here."""
 
 
 @transaction.atomic
@@ -53,14 +58,15 @@ def allocate_for_withdrawal(withdrawal_id: UUID, *, to: bytes, data: bytes, gas_
 @transaction.atomic
 def allocate(chain_id: int, **what: Any) -> RelayTransaction:
     """
-    Hand out the next nonce of the least busy relayer, under its lock.
+    Hand out the next nonce of the least busy relayer whose key is here, under its lock.
 
-    :raises NotWanted: if the database knows such a relay to be open
+    :raises NotWanted: if the database knows such a relay to be open; :raises NoRelayer: if there is nobody to sign it
     """
+    here = Relayer.objects.filter(chain_id=chain_id, retired_at=None, address__in=_addresses_with_keys())
     busy = Count("transactions", filter=Q(transactions__state__in=RelayTransaction.OPEN))
-    chosen = Relayer.objects.filter(chain_id=chain_id).annotate(busy=busy).order_by("busy", "pk").first()
+    chosen = here.annotate(busy=busy).order_by("busy", "pk").first()
     if chosen is None:
-        raise Conflict("There is no relayer for this chain.")
+        raise NoRelayer("There is no relayer for this chain whose key is here.")
     relayer = Relayer.objects.select_for_update(no_key=True).get(pk=chosen.pk)
     try:
         with transaction.atomic():
@@ -72,21 +78,45 @@ def allocate(chain_id: int, **what: Any) -> RelayTransaction:
     return relay
 
 
+@transaction.atomic
+def catch_up(relayer_id: int, *, count: int) -> Relayer:
+    """
+    Hand out nonces from the finalized chain's `count` on: the ones below are used, by transactions nobody remembers.
+
+    Only upwards; where the chain has counted no more than was handed out, nothing changes.
+    """
+    relayer = Relayer.objects.select_for_update(no_key=True).get(pk=relayer_id)
+    if count > relayer.next_nonce:
+        log.warning("relayer_caught_up relayer=%s from=%s to=%s", relayer, relayer.next_nonce, count)
+        relayer.next_nonce = count
+        relayer.save(update_fields=["next_nonce"])
+    return relayer
+
+
 def push_due(limit: int = 100) -> int:
     """Bring every open relay one step further, and answer how many were closed."""
     here, node = network.current(), network.node()
     due = RelayTransaction.objects.filter(relayer__chain_id=here.chain_id, state__in=RelayTransaction.OPEN)
     if not due.exists():
         return 0
+    from escrow.signing import keys  # the treasury process alone can
+
     tips = heads.trusted(node, here)
     closed = 0
     for relay_id in leases.claim(due, limit=limit):
+        put_off = False
         try:
             closed += push(node, relay_id, finalized=tips.finalized)
         except IntegrityError:
             continue  # another process, whose claim on it had run out, signed the same attempt
+        except keys.KeyRefused as refusal:
+            # Until its claim runs out the others have their turn: a key that is lost may not stop everyone.
+            relayer = RelayTransaction.objects.select_related("relayer").get(pk=relay_id).relayer
+            alerts.sound("key_refused", addresses.to_text(relayer.address), detail=str(refusal))
+            put_off = True
         finally:
-            leases.release(RelayTransaction, relay_id)
+            if not put_off:
+                leases.release(RelayTransaction, relay_id)
     return closed
 
 
@@ -98,6 +128,8 @@ def push(node: rpc.Node, relay_id: UUID, *, finalized: rpc.Block) -> bool:
         receipt = node.receipt(attempt.tx_hash)
         if receipt:
             return _close_if_final(node, relay, attempt, receipt, finalized)
+    if _is_taken(node, relay, attempts, finalized):
+        return _close_as_taken(relay.pk)
     filler = not _is_wanted(relay)
     if not attempts or _needs_another(attempts[-1], filler=filler):
         attempt = _sign(node, relay, attempts, filler=filler)
@@ -124,6 +156,14 @@ def _is_wanted(relay: RelayTransaction) -> bool:
     return relay.purpose == Purpose.SWEEP
 
 
+def _is_taken(node: rpc.Node, relay: RelayTransaction, attempts: list[RelayAttempt], finalized: rpc.Block) -> bool:
+    """True if a finalized block has used the nonce for a transaction that is none of ours."""
+    if node.transaction_count(relay.relayer.address, block=finalized.number) <= relay.nonce:
+        return False
+    # One of ours may have become final after its receipt was asked for.
+    return not any(node.receipt(attempt.tx_hash) for attempt in attempts)
+
+
 def _needs_another(attempt: RelayAttempt, *, filler: bool) -> bool:
     """True if nobody wants what was signed any more, or no block takes it and we may pay more."""
     if filler and not attempt.filler:
@@ -135,7 +175,8 @@ def _needs_another(attempt: RelayAttempt, *, filler: bool) -> bool:
 def _can_pay_more(attempt: RelayAttempt) -> bool:
     if _raised(attempt.max_fee) <= settings.RELAY_MAX_FEE_WEI:
         return True
-    log.error("relay_stuck_at_the_fee_cap tx=%s", rpc.text(attempt.tx_hash))
+    detail = f"no block takes {rpc.text(attempt.tx_hash)}, and its fees are as high as they may be"
+    alerts.sound(STUCK, str(attempt.relay_id), detail=detail)
     return False
 
 
@@ -156,6 +197,7 @@ def _sign(node: rpc.Node, relay: RelayTransaction, earlier: list[RelayAttempt], 
         "maxPriorityFeePerGas": priority_fee,
     }
     signed = keys.sign_transaction(relay.relayer.address, transaction_)
+    alerts.clear("key_refused", addresses.to_text(relay.relayer.address))
     with transaction.atomic():
         locked = RelayTransaction.objects.select_for_update(no_key=True).get(pk=relay.pk)
         if locked.state == State.ALLOCATED:
@@ -243,6 +285,19 @@ def _is_paid_otherwise(node: rpc.Node, relay: RelayTransaction, finalized: rpc.B
 
 
 @transaction.atomic
+def _close_as_taken(relay_id: UUID) -> bool:
+    """What it was for is relayed anew, under another nonce, if it is still wanted."""
+    relay = RelayTransaction.objects.select_for_update(no_key=True).get(pk=relay_id)
+    if relay.closed_at:
+        return False
+    log.error("relay_nonce_taken relay=%s nonce=%s", relay.pk, relay.nonce)
+    relay.state, relay.closed_at = State.SUPERSEDED, clock.now()
+    relay.save(update_fields=["state", "closed_at"])
+    alerts.clear(STUCK, str(relay.pk))
+    return True
+
+
+@transaction.atomic
 def _close(relay_id: UUID, attempt: RelayAttempt, receipt: dict[str, Any]) -> None:
     """A finalized block has used the nonce: write down what it did."""
     from escrow import sweeps  # a sweep is a relay, and a relay that was a sweep tells it
@@ -260,8 +315,18 @@ def _close(relay_id: UUID, attempt: RelayAttempt, receipt: dict[str, Any]) -> No
         relay.state = State.SUPERSEDED if _done_by_another(relay) else State.REVERTED
     relay.closed_at, relay.tx_hash, relay.block_number = at, attempt.tx_hash, rpc.number(receipt["blockNumber"])
     relay.save(update_fields=["state", "closed_at", "tx_hash", "block_number"])
+    alerts.clear(STUCK, str(relay.pk))
     if relay.purpose == Purpose.SWEEP and worked:
         sweeps.record(relay, receipt, at=at)
+
+
+def _addresses_with_keys() -> list[bytes]:
+    from escrow.signing import keys  # the treasury process alone can
+
+    try:
+        return keys.relayer_addresses()
+    except keys.KeyRefused as refusal:
+        raise NoRelayer(str(refusal)) from refusal
 
 
 def _done_by_another(relay: RelayTransaction) -> bool:

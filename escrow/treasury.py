@@ -1,6 +1,8 @@
-"""Whose USDC pays: the treasuries of a chain, the newest of which signs."""
+"""Whose USDC pays: the treasuries of a chain, the newest of which signs, and the cold ones, which never do."""
 
-from accounts.errors import TryLater
+from django.db import transaction
+
+from accounts.errors import Conflict, TryLater
 from escrow.models import Relayer, Treasury
 
 
@@ -14,7 +16,7 @@ def current(chain_id: int) -> Treasury:
 
     :raises NoTreasury: if none was ever recorded
     """
-    found = Treasury.objects.filter(chain_id=chain_id).order_by("-id").first()
+    found = Treasury.objects.filter(chain_id=chain_id, cold=False).order_by("-id").first()
     if found is None:
         raise NoTreasury
     return found
@@ -25,9 +27,33 @@ def addresses(chain_id: int) -> set[bytes]:
     return {bytes(address) for address in Treasury.objects.filter(chain_id=chain_id).values_list("address", flat=True)}
 
 
-def register(address: bytes, *, chain_id: int) -> Treasury:
-    """Record a treasury; from now on it signs. Known already, nothing changes."""
-    return Treasury.objects.get_or_create(chain_id=chain_id, address=address)[0]
+@transaction.atomic
+def register(address: bytes, *, chain_id: int, cold: bool = False) -> Treasury:
+    """
+    Record a treasury; unless it is cold, it signs from now on. Known already, nothing changes.
+
+    :raises Conflict: if it is known as the other sort
+    """
+    from escrow import guard  # which asks for the treasuries
+
+    found, is_new = Treasury.objects.get_or_create(chain_id=chain_id, address=address, defaults={"cold": cold})
+    if found.cold != cold:
+        raise Conflict("A treasury stays what it was recorded as: cold, or one that signs.")
+    if is_new:
+        guard.forget_checked(chain_id)
+    return found
+
+
+def register_earlier(address: bytes, *, chain_id: int) -> Treasury:
+    """
+    Record a treasury that signed before; it is watched, and pays what it still owes. Known already, nothing changes.
+
+    :raises Conflict: if a later one is recorded: this one would come after it, and sign
+    """
+    known = Treasury.objects.filter(chain_id=chain_id, cold=False)
+    if not known.filter(address=address).exists() and known.exists():
+        raise Conflict("The treasuries are recorded in the order in which they signed; a later one is recorded.")
+    return register(address, chain_id=chain_id)
 
 
 def register_relayer(address: bytes, *, chain_id: int, next_nonce: int) -> Relayer:

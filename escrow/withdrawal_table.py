@@ -25,6 +25,7 @@ class Action(StrEnum):
     SETTLE = "settle"
     LAPSE = "lapse"
     REFUND = "refund"
+    RECOGNISE = "recognise"
 
 
 class Rule(NamedTuple):
@@ -45,6 +46,8 @@ _ROWS = (
     (Action.LAPSE,        {State.AUTHORIZED, State.BROADCAST},            State.LAPSED),
     (Action.SETTLE,       {State.AUTHORIZED, State.BROADCAST, State.LAPSED}, State.SETTLED),
     (Action.REFUND,       {State.AUTHORIZED, State.BROADCAST, State.LAPSED}, State.REFUNDED),
+    # found paid on the chain, by a signature this database forgot: whatever it was waiting for
+    (Action.RECOGNISE,    {State.REQUESTED, State.HELD, State.COOLING},   State.RECOGNISED),
 )  # fmt: skip
 RULES = {action: Rule(frozenset(before), after) for action, before, after in _ROWS}
 
