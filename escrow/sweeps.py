@@ -56,14 +56,16 @@ def sweep_due() -> RelayTransaction | None:
 
 def missing_units(node: rpc.Node, here: network.Network) -> int:
     """The micro-USDC the treasury lacks for what is authorized and asked for; below zero, what it has to spare."""
+    paying = treasury.current(here.chain_id).address
     asked = Withdrawal.objects.filter(chain_id=here.chain_id, state=Withdrawal.State.REQUESTED)
-    signed = Authorization.objects.filter(chain_id=here.chain_id, withdrawal__state__in=table.UNPAID)
+    asked = asked.exclude(Q(owner=Withdrawal.Owner.INTERNAL) & ~Q(source=paying))
+    signed = Authorization.objects.filter(chain_id=here.chain_id, sender=paying, withdrawal__state__in=table.UNPAID)
     owed = (asked.aggregate(total=Sum("amount_units"))["total"] or 0) + (
         signed.aggregate(total=Sum("value_units"))["total"] or 0
     )
     if not owed:
         return 0
-    return owed - usdc.balance_of(node, here.usdc, treasury.current(here.chain_id).address)
+    return owed - usdc.balance_of(node, here.usdc, paying)
 
 
 def record(relay: RelayTransaction, receipt: dict[str, Any], *, at: datetime) -> None:

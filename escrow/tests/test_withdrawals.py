@@ -4,16 +4,15 @@ import secrets
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import Permission
-from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError, transaction
 
 from accounts import clock, ids
 from accounts.errors import Invalid, NotAllowed, NotFound
-from accounts.models import AgentKey, Event, User
+from accounts.models import AgentKey, Event
 from escrow import address_book, ledger, withdrawal_table, withdrawals
 from escrow.models import AddressBookEntry, Withdrawal
 from escrow.tests.chain import UNITS
+from escrow.tests.people import person
 from escrow.withdrawal_table import Action
 
 State = Withdrawal.State
@@ -45,14 +44,6 @@ def treasurer(db):
     return person("treasurer")
 
 
-def person(name: str, *, may_approve: bool = True) -> User:
-    user = User.objects.create(username=name, is_staff=True)
-    if may_approve:
-        kind = ContentType.objects.get_for_model(Withdrawal)
-        user.user_permissions.add(Permission.objects.get(content_type=kind, codename="approve_withdrawal"))
-    return User.objects.get(pk=user.pk)
-
-
 def told(agent) -> list[str]:
     return list(Event.objects.filter(recipient_id=agent.id).order_by("id").values_list("type", flat=True))
 
@@ -71,6 +62,7 @@ broadcast   -          -          -          broadcast  -          -
 lapse       -          -          -          lapsed     lapsed     -
 settle      -          -          -          settled    settled    settled
 refund      -          -          -          refunded   refunded   refunded
+recognise   recognised recognised recognised -          -          -
 """
 ENDED = ("settled", "refunded", "cancelled", "rejected", "recognised")
 
