@@ -1,5 +1,6 @@
 """Keys: who may import them, what their files must look like, and that what they sign is what was asked."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,40 +11,61 @@ from eth_account import Account
 from eth_hash.auto import keccak
 
 ROOT = Path(__file__).resolve().parents[2]
-IMPORT = "import django; django.setup(); import escrow.signing.keystore"
+OTHERS = ["", "web", "worker", "beat", "stream"]
+MODULES = ["escrow.signing.keys", "escrow.signing.keystore", "escrow.signing.kms", "escrow.signing"]
+IMPORT = f"""
+import django, importlib, json
+django.setup()
+refused = {{}}
+for name in {MODULES}:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        refused[name] = str(error)
+print(json.dumps(refused))
+"""
+LOADED = """
+import json, sys
+print(json.dumps([n for n in sys.modules if n.startswith(("escrow.signing", "web3", "eth_account", "boto3"))]))
+"""
+WEB = "import config.wsgi, config.urls, escrow.tasks" + LOADED
+CELERY = (
+    """
+from config.celery import app
+app.finalize()
+app.loader.import_default_modules()
+import django; django.setup()
+assert "escrow.tasks.authorize_withdrawals" in app.tasks
+"""
+    + LOADED
+)
 
 
-@pytest.mark.parametrize("process", ["", "web", "worker", "beat", "stream"])
+@pytest.mark.parametrize("process", OTHERS)
 def test_no_other_process_can_import_keys(process):
-    outcome = imported_by(process)
+    refused = said_by(process, IMPORT)
 
-    assert outcome.returncode == 1
-    assert "only the treasury process" in outcome.stderr
+    assert sorted(refused) == sorted(MODULES)
+    assert all("only the treasury process" in reason for reason in refused.values())
 
 
 def test_the_treasury_process_can():
-    assert imported_by("treasury").returncode == 0
+    assert said_by("treasury", IMPORT) == {}
 
 
-def test_a_web_process_loads_neither_web3_nor_keys():
-    code = (
-        "import django; django.setup(); import config.urls, escrow.tasks, sys;"
-        "print([name for name in ('web3', 'eth_account', 'escrow.signing') if name in sys.modules])"
-    )
-    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", "BAILEE_PROCESS": "web"}
-
-    outcome = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
-    )
-
-    assert outcome.stdout.strip().splitlines()[-1] == "[]"
+@pytest.mark.parametrize(("process", "starting"), [("web", WEB), ("worker", CELERY), ("beat", CELERY)])
+def test_the_others_load_neither_keys_nor_what_signs(process, starting):
+    assert said_by(process, starting) == []
 
 
-def imported_by(process: str) -> subprocess.CompletedProcess[str]:
+def said_by(process: str, code: str):
+    """What a process of that name prints last, as JSON."""
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", "BAILEE_PROCESS": process}
-    return subprocess.run(
-        [sys.executable, "-c", IMPORT], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
     )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.strip().splitlines()[-1])
 
 
 @pytest.fixture
@@ -72,24 +94,101 @@ class TestSignDigest:
         with pytest.raises(keystore.KeyRefused):
             keystore.sign_digest(chain.faucet, keccak(b"a payment"))
 
+    def test_of_an_earlier_treasury_is_still_made(self, chain, keystore, settings):
+        """Its payouts under way may need another transaction, with the same authorization signed again."""
+        settings.TREASURY_EARLIER_KEYSTORES = [settings.TREASURY_KEYSTORE]
+        settings.TREASURY_KEYSTORE = new_keystore(chain, "treasury-2")
+        digest = keccak(b"owed by the earlier one")
+
+        signature = keystore.sign_digest(chain.treasury, digest)
+
+        assert keystore.treasury_address() != chain.treasury
+        assert bytes.fromhex(Account._recover_hash(digest, vrs=signature)[2:]) == chain.treasury
+
+    def test_of_an_earlier_treasury_does_not_need_the_present_ones_file(self, chain, keystore, settings):
+        settings.TREASURY_EARLIER_KEYSTORES = [settings.TREASURY_KEYSTORE]
+        settings.TREASURY_KEYSTORE = str(chain.state_dir / "keys" / "none.json")
+
+        assert keystore.sign_digest(chain.treasury, keccak(b"owed"))
+        with pytest.raises(keystore.KeyRefused, match=r"none\.json: No such file"):
+            keystore.sign_digest(b"\x11" * 20, keccak(b"owed"))
+
+    def test_with_a_relayers_key_is_refused(self, chain, keystore):
+        with pytest.raises(keystore.KeyRefused):
+            keystore.sign_digest(keystore.relayer_addresses()[0], keccak(b"a payment"))
+
+
+class TestSignTransaction:
+    def test_with_the_treasurys_key_is_refused(self, chain, keystore):
+        with pytest.raises(keystore.KeyRefused, match="no keystore holds"):
+            keystore.sign_transaction(chain.treasury, {"type": 2})
+
+
+class TestOneDoor:
+    def test_leads_to_the_files_unless_the_settings_say_otherwise(self, chain, keystore):
+        from escrow.signing import keys
+
+        digest = keccak(b"a payment")
+
+        assert keys.treasury_address() == chain.treasury
+        assert keys.relayer_addresses() == keystore.relayer_addresses()
+        assert keys.sign_digest(chain.treasury, digest) == keystore.sign_digest(chain.treasury, digest)
+        assert keys.KeyRefused is keystore.KeyRefused
+
+    def test_opens_every_key_at_once(self, chain, keystore, settings):
+        from escrow.signing import keys
+
+        settings.TREASURY_EARLIER_KEYSTORES = [new_keystore(chain, "treasury-0")]
+
+        keys.open_all()
+
+        assert len(keystore._opened) == 4
+
+
+def new_keystore(chain, name: str) -> str:
+    """A keystore of another key, under the passphrase of the others."""
+    path = chain.state_dir / "keys" / f"{name}.json"
+    passphrase = (chain.state_dir / "keys" / "passphrase").read_text().rstrip("\n")
+    path.write_text(json.dumps(Account.encrypt(Account.create().key, passphrase, iterations=2**13)))
+    path.chmod(0o600)
+    return str(path)
+
 
 class TestKeyFiles:
-    def test_readable_by_others_are_refused(self, chain, keystore, settings, tmp_path):
+    @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])
+    def test_open_to_others_are_refused(self, chain, keystore, settings, tmp_path, mode):
         copy = tmp_path / "treasury.json"
         copy.write_bytes(Path(settings.TREASURY_KEYSTORE).read_bytes())
-        copy.chmod(0o640)
+        copy.chmod(mode)
         settings.TREASURY_KEYSTORE = str(copy)
 
         with pytest.raises(keystore.KeyRefused, match="readable by others"):
             keystore.treasury_address()
 
-    def test_a_readable_passphrase_is_refused(self, chain, keystore, settings, tmp_path):
+    @pytest.mark.parametrize("mode", [0o640, 0o604])
+    def test_a_readable_passphrase_is_refused(self, chain, keystore, settings, tmp_path, mode):
         copy = tmp_path / "passphrase"
         copy.write_bytes(Path(settings.TREASURY_PASSPHRASE_FILE).read_bytes())
-        copy.chmod(0o604)
+        copy.chmod(mode)
         settings.TREASURY_PASSPHRASE_FILE = str(copy)
 
         with pytest.raises(keystore.KeyRefused, match="readable by others"):
+            keystore.treasury_address()
+
+    @pytest.mark.parametrize("content", ["", "{}", "[]", "not JSON", '{"version": 9}', "\xff"])
+    def test_of_something_else_are_refused(self, chain, keystore, settings, tmp_path, content):
+        other = tmp_path / "treasury.json"
+        other.write_bytes(content.encode("latin-1"))
+        other.chmod(0o600)
+        settings.TREASURY_KEYSTORE = str(other)
+
+        with pytest.raises(keystore.KeyRefused, match="not a keystore"):
+            keystore.treasury_address()
+
+    def test_that_are_not_named_are_refused(self, chain, keystore, settings):
+        settings.TREASURY_KEYSTORE = ""
+
+        with pytest.raises(keystore.KeyRefused, match="TREASURY_KEYSTORE is not set"):
             keystore.treasury_address()
 
     def test_the_passphrase_may_come_by_a_file_descriptor(self, chain, keystore, settings):
@@ -101,6 +200,15 @@ class TestKeyFiles:
 
         assert keystore.treasury_address() == chain.treasury
         os.close(read)
+
+    def test_a_descriptor_that_is_not_open_is_refused(self, chain, keystore, settings):
+        read, write = os.pipe()
+        os.close(read)
+        os.close(write)
+        settings.TREASURY_PASSPHRASE_FD = read
+
+        with pytest.raises(keystore.KeyRefused, match="TREASURY_PASSPHRASE_FD"):
+            keystore.treasury_address()
 
     def test_a_wrong_passphrase_is_told_without_the_key(self, chain, keystore, settings, tmp_path):
         wrong = tmp_path / "passphrase"
