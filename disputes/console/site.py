@@ -17,6 +17,7 @@ class Console(admin.AdminSite):
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         from disputes.console import pages  # the apps' models are loaded by now, and not when this module is
+        from escrow.console import urls as treasury
 
         cases = [
             path("cases/", self.admin_view(pages.queue), name="cases"),
@@ -26,7 +27,7 @@ class Console(admin.AdminSite):
             path("cases/<uuid:case_id>/ruling/", self.admin_view(pages.ruling), name="case_ruling"),
             path("cases/<uuid:case_id>/ruling/confirm/", self.admin_view(pages.confirm), name="case_confirm"),
         ]
-        return cases + super().get_urls()
+        return cases + treasury.under(self.admin_view) + super().get_urls()
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         from disputes.console import desk
