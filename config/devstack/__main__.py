@@ -1,4 +1,4 @@
-"""`python -m config.devstack up | demo | faucet <address> <amount> | servers -- <command>`."""
+"""`python -m config.devstack up | demo | faucet <address> <amount> | manage <command> | servers -- <command>`."""
 
 import os
 import sys
@@ -6,7 +6,9 @@ from pathlib import Path
 
 from config.devstack.failures import StackFailed
 
-USAGE = "usage: python -m config.devstack up | demo | faucet <address> <amount> | servers -- <command> [argument ...]"
+USAGE = """usage: python -m config.devstack up | demo | faucet <address> <amount>
+       python -m config.devstack manage <command of manage.py> [argument ...]
+       python -m config.devstack servers -- <command> [argument ...]"""
 
 
 def main(arguments: list[str]) -> int:
@@ -24,6 +26,10 @@ def main(arguments: list[str]) -> int:
             from config.devstack import faucet
 
             return faucet.run(Path(os.environ.get("STATE_DIR", ".local")), address, amount)
+        case ["manage", _, *_]:
+            from config.devstack import errands
+
+            return errands.run(arguments[1:])
         case ["servers", "--", _, *_]:
             from config.devstack import throwaway
 

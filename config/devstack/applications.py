@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from config.devstack.failures import StackFailed
 from config.devstack.processes import Child
 from config.devstack.servers import Servers
 from config.devstack.state import State
@@ -43,6 +44,19 @@ def table(*, port: int) -> tuple[Application, ...]:
     )
 
 
+def wanted(*, port: int) -> tuple[Application, ...]:
+    """
+    List those that `PROCESSES` names (all, if it names none): a runbook may want the treasury up and web closed.
+
+    :raises StackFailed: if it names one that there is not
+    """
+    known = table(port=port)
+    names = os.environ.get("PROCESSES", "").replace(",", " ").split() or [application.name for application in known]
+    if strangers := set(names) - {application.name for application in known}:
+        raise StackFailed.of("PROCESSES", f"there is no process {', '.join(sorted(strangers))}")
+    return tuple(application for application in known if application.name in names)
+
+
 def _worker(name: str, queues: str, pool: str, concurrency: int) -> Iterable[str]:
     return (
         *("worker", "--hostname", f"{name}@bailee", "--queues", queues, "--pool", pool),
@@ -72,13 +86,16 @@ def start(supervisor: Supervisor, servers: Servers, *, port: int) -> None:
     supervisor.layer()
     state = supervisor.state
     children = {}
-    for application in table(port=port):
+    for application in wanted(port=port):
         env = environment(state, servers, process=application.name)
         children[application.name] = supervisor.start(application.name, _recipe(application, state, env))
-    supervisor.wait_until(children["web"], lambda: answers(f"http://127.0.0.1:{port}/readyz"), within=60)
-    for name in ("worker", "treasury"):
-        supervisor.wait_until(children[name], _takes_tasks(name, servers.redis_url), within=60)
-    supervisor.wait_until(children["beat"], children["beat"].is_running, within=5)
+    ready: dict[str, Callable[[], bool]] = {
+        "web": lambda: answers(f"http://127.0.0.1:{port}/readyz"),
+        "worker": _takes_tasks("worker", servers.redis_url),
+        "treasury": _takes_tasks("treasury", servers.redis_url),
+    }
+    for name, child in children.items():
+        supervisor.wait_until(child, ready.get(name, child.is_running), within=60)
 
 
 def _recipe(application: Application, state: State, env: dict[str, str]) -> Callable[[], Child]:

@@ -53,7 +53,8 @@ def started(state: State) -> Iterator[Stack]:
         say(f"Starting PostgreSQL, Redis and the chain (state: {state.root})")
         addresses = servers.start(supervisor)
         _prepare(supervisor, addresses)
-        say("Starting web, worker, treasury and beat")
+        names = [application.name for application in applications.wanted(port=port)]
+        say(f"Starting {', '.join(names[:-1])} and {names[-1]}" if names[1:] else f"Starting {names[0]}")
         applications.start(supervisor, addresses, port=port)
         supervisor.tell_guard(f"x {state.root / 'stack.json'}")
         _write_stack(state, addresses, port=port)

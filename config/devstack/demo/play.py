@@ -28,6 +28,7 @@ def run() -> int:
     """Play it; answer 0 only if the story ended well and the books agree."""
     for name, seconds in WINDOWS.items():
         os.environ.setdefault(name, seconds)
+    os.environ.pop("PROCESSES", None)  # the story needs all of them
     if not os.environ.get("PORT") and not ports.is_free(int(up.DEFAULT_PORT)):
         os.environ["PORT"] = str(ports.any_free())
     state = State.at(os.environ.get("STATE_DIR"))

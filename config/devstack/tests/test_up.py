@@ -43,6 +43,19 @@ def children(parent: int) -> dict[str, int]:
     return found
 
 
+def manage(place: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+    inherited = {name: value for name, value in os.environ.items() if name not in SERVER_VARIABLES}
+    return subprocess.run(
+        [sys.executable, "-m", "config.devstack", "manage", *command],
+        cwd=PROJECT,
+        env={**inherited, "STATE_DIR": str(place)},
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+
+
 def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=3) as answer:
@@ -75,6 +88,12 @@ class TestUp:
 
         assert set(environments) == set(APPLICATIONS)
         assert [name for name, env in environments.items() if any(secret in env for secret in secrets)] == []
+
+    def test_lends_a_command_its_servers_and_secrets(self, stack: dict[str, Any], up: Up) -> None:
+        done = manage(up.place, "check_books", "--full")
+
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "ok  all balances sum to zero" in done.stdout
 
     def test_refuses_a_second_one_on_the_same_state(self, stack: dict[str, Any], up: Up) -> None:
         second = Up(up.place)
@@ -121,6 +140,14 @@ class TestUp:
         finally:
             again.stop()
         assert left_of(up.place) == []
+
+
+class TestManage:
+    def test_needs_a_running_stack(self, tmp_path: Path) -> None:
+        done = manage(tmp_path / "nobody", "check_books")
+
+        assert done.returncode == 1
+        assert f"no stack is running in {tmp_path / 'nobody'}" in done.stderr
 
 
 class TestFailedStart:
