@@ -142,8 +142,8 @@ def _without_row(here: network.Network, used: list[usdc.AuthorizationLog]) -> li
     nonces = [log.nonce for log in used]
     signed = Authorization.objects.filter(chain_id=here.chain_id, nonce__in=nonces)
     recognised = Outflow.objects.filter(chain_id=here.chain_id, nonce__in=nonces, orphaned_at=None)
-    known = {*signed.values_list("sender", "nonce")}
-    known |= {*recognised.exclude(explanation="").values_list("sender", "nonce")}
+    rows = [*signed.values_list("sender", "nonce"), *recognised.exclude(explanation="").values_list("sender", "nonce")]
+    known = set(rows)
     return [log for log in used if (log.authorizer, log.nonce) not in known]
 
 

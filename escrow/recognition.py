@@ -237,7 +237,7 @@ def _debit(outflow: Outflow, agent: Agent, *, short_units: int, actor: str, at: 
     return outflow
 
 
-def _explain(outflow: Outflow, explanation: Explanation, *, at: datetime, **what: Any) -> Outflow:
+def _explain(outflow: Outflow, explanation: Outflow.Explanation, *, at: datetime, **what: Any) -> Outflow:
     outflow.explanation, outflow.explained_at = explanation, at
     for name, value in what.items():
         setattr(outflow, name, value)

@@ -44,16 +44,21 @@ def register(address: bytes, *, chain_id: int, cold: bool = False) -> Treasury:
     return found
 
 
-def register_earlier(address: bytes, *, chain_id: int) -> Treasury:
+@transaction.atomic
+def register_in_order(signing: list[bytes], *, chain_id: int) -> None:
     """
-    Record a treasury that signed before; it is watched, and pays what it still owes. Known already, nothing changes.
+    Record the treasuries that sign one after the other, the last of them from now on. A second time nothing changes.
 
-    :raises Conflict: if a later one is recorded: this one would come after it, and sign
+    :raises Conflict: if an earlier one is recorded too late, or the last one was followed by another already
     """
-    known = Treasury.objects.filter(chain_id=chain_id, cold=False)
-    if not known.filter(address=address).exists() and known.exists():
-        raise Conflict("The treasuries are recorded in the order in which they signed; a later one is recorded.")
-    return register(address, chain_id=chain_id)
+    known = set(Treasury.objects.filter(chain_id=chain_id, cold=False).values_list("address", flat=True))
+    missing = [address for address in signing if address not in known]
+    if missing and signing[-len(missing) :] != missing:
+        raise Conflict("An earlier treasury that is recorded now would come after the later one, and sign.")
+    for address in missing:
+        register(address, chain_id=chain_id)
+    if current(chain_id).address != signing[-1]:
+        raise Conflict("This treasury was followed by another one: a treasury does not come back.")
 
 
 def register_relayer(address: bytes, *, chain_id: int, next_nonce: int) -> Relayer:

@@ -19,6 +19,7 @@ class Signer(Protocol):
 
     def open_all(self) -> None: ...
     def treasury_address(self) -> bytes: ...
+    def earlier_treasury_addresses(self) -> list[bytes]: ...
     def relayer_addresses(self) -> list[bytes]: ...
     def sign_digest(self, address: bytes, digest: bytes) -> Signature: ...
     def sign_transaction(self, address: bytes, transaction: dict[str, Any]) -> Signed: ...
@@ -32,6 +33,14 @@ def open_all() -> None:
 def treasury_address() -> bytes:
     """The address whose key signs new payouts."""
     return _chosen().treasury_address()
+
+
+def earlier_treasury_addresses() -> list[bytes]:
+    """The treasuries that signed before and whose keys are here, of either signer, oldest first."""
+    earlier = {"keystore": settings.TREASURY_EARLIER_KEYSTORES, "kms": settings.TREASURY_EARLIER_KMS_KEYS}
+    return [
+        address for name, named in earlier.items() if named for address in _signer(name).earlier_treasury_addresses()
+    ]
 
 
 def relayer_addresses() -> list[bytes]:

@@ -39,6 +39,11 @@ def treasury_address() -> bytes:
     return _address_of(settings.TREASURY_KEYSTORE)
 
 
+def earlier_treasury_addresses() -> list[bytes]:
+    """The treasuries that signed before, oldest first as the settings name them."""
+    return [_address_of(path) for path in settings.TREASURY_EARLIER_KEYSTORES]
+
+
 def relayer_addresses() -> list[bytes]:
     """The relayers whose keys are here."""
     return [_address_of(path) for path in settings.RELAYER_KEYSTORES]

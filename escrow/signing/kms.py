@@ -44,6 +44,11 @@ def treasury_address() -> bytes:
     return _public_key(settings.TREASURY_KMS_KEY).to_canonical_address()
 
 
+def earlier_treasury_addresses() -> list[bytes]:
+    """The treasuries that signed before, oldest first as the settings name them."""
+    return [_public_key(key_id).to_canonical_address() for key_id in settings.TREASURY_EARLIER_KMS_KEYS]
+
+
 def relayer_addresses() -> list[bytes]:
     """The relayers whose keys are here."""
     return [_public_key(key_id).to_canonical_address() for key_id in settings.RELAYER_KMS_KEYS]

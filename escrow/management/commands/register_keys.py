@@ -1,25 +1,41 @@
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 
+from accounts.errors import Conflict
 from escrow import treasury
 from escrow.chain import addresses, network
 
 
 class Command(BaseCommand):
     help = (
-        "Record the addresses of the keystores, once, where the keys are (BAILEE_PROCESS=treasury): from then on this"
-        " treasury signs and these relayers pay gas. A second run changes nothing."
+        "Record the addresses of the keys, once, where the keys are (BAILEE_PROCESS=treasury): from then on this"
+        " treasury signs, these relayers pay gas, and the treasuries before it and TREASURY_COLD_ADDRESS are watched."
+        " A second run changes nothing."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
         from escrow.signing import keys  # refuses to be imported anywhere else
 
         here, node = network.current(), network.node()
-        address = keys.treasury_address()
-        treasury.register(address, chain_id=here.chain_id)
-        self.stdout.write(f"treasury {addresses.to_text(address)}")
+        signing = [*keys.earlier_treasury_addresses(), keys.treasury_address()]
+        try:
+            self._record_treasuries(here.chain_id, signing)
+        except (Conflict, addresses.BadAddress) as refusal:
+            raise CommandError(str(refusal)) from None
         for relayer in keys.relayer_addresses():
             next_nonce = node.transaction_count(relayer, block="pending")
             treasury.register_relayer(relayer, chain_id=here.chain_id, next_nonce=next_nonce)
             self.stdout.write(f"relayer {addresses.to_text(relayer)}")
+
+    @transaction.atomic
+    def _record_treasuries(self, chain_id: int, signing: list[bytes]) -> None:
+        if settings.TREASURY_COLD_ADDRESS:
+            cold = addresses.parse(settings.TREASURY_COLD_ADDRESS)
+            treasury.register(cold, chain_id=chain_id, cold=True)
+            self.stdout.write(f"cold treasury {addresses.to_text(cold)}")
+        treasury.register_in_order(signing, chain_id=chain_id)
+        for address in signing:
+            self.stdout.write(f"treasury {addresses.to_text(address)}")
