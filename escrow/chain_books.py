@@ -18,7 +18,8 @@ _WITHDRAWING = """
     ) w ON w.owner_key = a.owner_key
     WHERE coalesce(w.units, 0) <> coalesce(a.balance, 0)
 """
-# A withdrawal is open, paid, or given back: never two of them. A move between addresses of ours posts nothing.
+# A withdrawal is open, paid, recognised as paid in a forgotten past, or given back: never two of them.
+# A move between addresses of ours posts nothing at all.
 _ENDS = """
     WITH ends AS (
         SELECT w.id, w.state,
@@ -26,10 +27,14 @@ _ENDS = """
                     WHEN w.state = 'settled' THEN 'settle'
                     WHEN w.state = 'recognised' THEN 'recognise'
                     WHEN w.state IN ('refunded', 'cancelled', 'rejected') THEN 'refund' ELSE '' END AS expected,
-               coalesce(string_agg(split_part(t.reference, ':', 3), '+' ORDER BY t.reference), '') AS found
-        FROM escrow_withdrawal w LEFT JOIN escrow_transfer t
+               coalesce(string_agg(
+                   CASE WHEN t.reference LIKE 'recognised:%%' THEN 'recognise' ELSE split_part(t.reference, ':', 3) END,
+                   '+' ORDER BY t.reference), '') AS found
+        FROM escrow_withdrawal w
+        LEFT JOIN escrow_outflow o ON o.withdrawal_id = w.id AND o.orphaned_at IS NULL
+        LEFT JOIN escrow_transfer t
             ON t.reference IN ('withdrawal:' || w.id || ':settle', 'withdrawal:' || w.id || ':refund',
-                               'withdrawal:' || w.id || ':recognise')
+                               'recognised:' || o.chain_id || ':' || encode(o.tx_hash, 'hex') || ':' || o.log_index)
         GROUP BY w.id
     )
     SELECT 'withdrawal ' || id || ' (' || state || ')', expected, found FROM ends WHERE expected <> found

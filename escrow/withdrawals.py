@@ -19,7 +19,7 @@ from accounts.edge.fields import units_to_text
 from accounts.errors import Conflict, Invalid, NotAllowed, NotFound
 from accounts.events import log
 from accounts.models import Agent, Token, User
-from escrow import address_book, income, ledger, withdrawal_limits
+from escrow import address_book, guard, income, ledger, withdrawal_limits
 from escrow import withdrawal_table as table
 from escrow.chain import addresses, network
 from escrow.ledger import Move
@@ -99,7 +99,7 @@ def cancel(withdrawal_id: UUID, *, agent: Agent, at: datetime | None = None) -> 
     """
     Call a payout off before it is authorized; the money is back at once.
 
-    :raises NotFound: if it is not this agent's
+    :raises NotFound: if it is not this agent's; :raises Paused: while payouts are compared with the chain
     :raises table.TransitionNotAllowed: if it is authorized or over
     """
     withdrawal = lock(withdrawal_id)
@@ -203,9 +203,8 @@ def advance_due(limit: int = 100) -> int:
 @transaction.atomic
 def _advance_one() -> bool:
     at = clock.now()
-    due = Withdrawal.objects.filter(
-        Q(state=State.COOLING, cooling_until__lte=at) | Q(state=State.HELD, approve_by__lte=at)
-    )
+    cooled, late = Q(state=State.COOLING, cooling_until__lte=at), Q(state=State.HELD, approve_by__lte=at)
+    due = Withdrawal.objects.filter(cooled if guard.frozen() else cooled | late)
     withdrawal = due.select_for_update(skip_locked=True, no_key=True, of=("self",)).order_by("pk").first()
     if withdrawal is None:
         return False
@@ -333,6 +332,7 @@ def _hold(withdrawal: Withdrawal, reasons: list[str], *, at: datetime) -> None:
 
 
 def _give_back(withdrawal: Withdrawal, action: Action, event: str, *, actor: str, at: datetime | None) -> Withdrawal:
+    guard.refuse_giving_back()
     at = at or clock.now()
     end(withdrawal, action, at=at)
     tell(event, withdrawal, at=at)
