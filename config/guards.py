@@ -18,6 +18,12 @@ MAY_BE_SET = (
     "OPS_WEBHOOK_URL",
 )
 
+# What each way of keeping keys needs.
+SIGNERS = {
+    "keystore": ("TREASURY_KEYSTORE", "RELAYER_KEYSTORES"),
+    "kms": ("TREASURY_KMS_KEY", "RELAYER_KMS_KEYS"),
+}
+
 
 def refuse_unsafe_production(settings: Mapping[str, Any]) -> None:
     """
@@ -50,12 +56,22 @@ def refuse_unsafe_production(settings: Mapping[str, Any]) -> None:
         wrong.append("CHAIN_SECOND_RPC_URL is the node of CHAIN_RPC_URL: that is no second opinion")
     if settings.get("OPS_WEBHOOK_URL", "").startswith("http:"):
         wrong.append("OPS_WEBHOOK_URL must be https")
+    if settings.get("KMS_ENDPOINT_URL", "").startswith("http:"):
+        wrong.append("KMS_ENDPOINT_URL must be https")
+    if settings.get("TREASURY_SIGNER", "keystore") not in SIGNERS:
+        wrong.append(f"TREASURY_SIGNER must be one of {', '.join(SIGNERS)}")
+    elif settings.get("BAILEE_PROCESS") == "treasury":
+        wrong += [f"{name} is not set: the treasury could not sign" for name in _missing_keys(settings)]
     if wrong:
         raise ImproperlyConfigured("production refuses to start: " + "; ".join(wrong))
 
 
 def _is_given(name: str) -> bool:
     return bool(os.environ.get(name) or os.environ.get(f"{name}_FILE"))
+
+
+def _missing_keys(settings: Mapping[str, Any]) -> list[str]:
+    return [name for name in SIGNERS[settings.get("TREASURY_SIGNER", "keystore")] if not settings.get(name)]
 
 
 def _files(settings: Mapping[str, Any]) -> list[str]:

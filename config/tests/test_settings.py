@@ -26,6 +26,7 @@ PRODUCTION = SECRETS | {
     "ALLOWED_HOSTS": "bailee.example",
     "TRUSTED_PROXIES": "1",
 }
+TREASURY = {"BAILEE_PROCESS": "treasury", "TREASURY_KEYSTORE": "/keys/t.json", "RELAYER_KEYSTORES": ["/keys/r.json"]}
 # From operations.md: seconds, counts and basis points; and amounts of USDC.
 WINDOWS = {
     "OFFER_SECONDS": 259_200,
@@ -138,6 +139,12 @@ class TestProduction:
             ({"BAILEE_ENV": "staging"}, "BAILEE_ENV"),
             ({"CHAIN_SECOND_RPC_URL": SECRETS["CHAIN_RPC_URL"]}, "no second opinion"),
             ({"OPS_WEBHOOK_URL": "http://pager.example"}, "OPS_WEBHOOK_URL must be https"),
+            ({"KMS_ENDPOINT_URL": "http://kms.example"}, "KMS_ENDPOINT_URL must be https"),
+            ({"TREASURY_SIGNER": "paper"}, "TREASURY_SIGNER must be one of keystore, kms"),
+            (TREASURY | {"TREASURY_KEYSTORE": ""}, "TREASURY_KEYSTORE is not set"),
+            (TREASURY | {"RELAYER_KEYSTORES": []}, "RELAYER_KEYSTORES is not set"),
+            (TREASURY | {"TREASURY_SIGNER": "kms", "RELAYER_KMS_KEYS": ["key/2"]}, "TREASURY_KMS_KEY is not set"),
+            (TREASURY | {"TREASURY_SIGNER": "kms", "TREASURY_KMS_KEY": "key/1"}, "RELAYER_KMS_KEYS is not set"),
         ],
     )
     def test_refuses_what_is_unsafe(self, refuse, settings, reason):
@@ -145,6 +152,13 @@ class TestProduction:
 
         assert reason in refusal
         assert refusal.count(";") == 0
+
+    def test_lets_a_treasury_sign_with_files_or_with_kms(self, refuse):
+        kms = {"TREASURY_SIGNER": "kms", "TREASURY_KMS_KEY": "key/1", "RELAYER_KMS_KEYS": ["key/2"]}
+
+        assert refuse(**TREASURY) == ""
+        assert refuse(**kms, BAILEE_PROCESS="treasury") == ""
+        assert refuse(**kms | {"TREASURY_KMS_KEY": ""}, BAILEE_PROCESS="web") == ""
 
     def test_refuses_to_go_without_rate_limits(self, refuse):
         assert "RATE_LIMITS" in refuse({"RATE_LIMITS": "off"})
