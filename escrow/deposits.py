@@ -8,17 +8,16 @@ anew and never twice.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Sum
+from django.db.models import Q, QuerySet, Sum
 
-from accounts import clock
+from accounts import clock, pauses
 from accounts.errors import Conflict
-from escrow import heads, ledger, sightings
-from escrow.chain import network, rpc, usdc
+from escrow import heads, ledger, opinions, sightings
+from escrow.chain import network, rpc
 from escrow.ledger import Move
 from escrow.models import Deposit
 
@@ -32,30 +31,38 @@ class NotDue(Conflict):
     """The deposit is posted already, gone, or not final enough."""
 
 
+@heads.reported("credit")
 def credit_due(limit: int = 200) -> int:
     """
-    Credit what has become safe enough, and answer how many.
+    Credit what has become safe enough, and answer how many. While deposits are paused nothing is.
 
-    Each is looked at once more on the chain, under the block it was seen in, before its own transaction posts it.
+    Each is looked at once more on the chain, under the block it was seen in, before its own transaction posts it; a
+    large one on a second node as well.
 
     :raises ChainNotTrusted: if the node contradicts itself; then nothing is credited
+    :raises NodeError: if it does not answer, or refused to say something of one of them
     """
+    if pauses.is_paused(pauses.Flag.DEPOSITS):
+        return 0
     here, node = network.current(), network.node()
-    tips = heads.trusted(node, here)
-    due = Deposit.objects.filter(
-        chain_id=here.chain_id, state__in=DUE, posted_to="", block_number__lte=tips.safe.number
-    ).order_by("block_number", "log_index")[:limit]
-    credited = 0
-    for deposit in due:
-        if not _stands(node, here, deposit):
-            continue
+    tips, second = heads.trusted(node, here), opinions.Second(here)
+    credited, refusal = 0, None
+    for deposit in _due(here, tips)[:limit]:
         try:
+            if not opinions.stands(node, here, deposit) or not second.agrees(deposit, tips):
+                continue
             credit(deposit.id, block_hash=deposit.block_hash, finalized=tips.finalized.number)
         except NotDue:
             continue
+        except rpc.NodeRefused as error:  # the others need not wait for it
+            refusal = error
+            continue
         credited += 1
+    second.end()
     for agent_id in _with_enough_small_ones(here):
         release_small(agent_id)
+    if refusal:
+        raise refusal
     return credited
 
 
@@ -219,19 +226,11 @@ def _require_within_safe_limit(deposit: Deposit, *, finalized: int) -> None:
         raise NotDue("The deposit waits until its block is final.")
 
 
-def _stands(node: rpc.Node, here: network.Network, deposit: Deposit) -> bool:
-    """Read the receipt once more: the same block, and in it the same log."""
-    receipt = node.receipt(deposit.tx_hash)
-    if receipt is None or rpc.raw(receipt["blockHash"]) != deposit.block_hash or rpc.number(receipt["status"]) != 1:
-        return False
-    return any(_is_of(usdc.decoded_transfer(log, here.usdc), deposit) for log in receipt["logs"])
-
-
-def _is_of(transfer: usdc.Transfer | None, deposit: Deposit) -> bool:
-    if transfer is None:
-        return False
-    shown: tuple[Any, ...] = (transfer.log_index, transfer.block_hash, transfer.receiver, transfer.amount_units)
-    return shown == (deposit.log_index, deposit.block_hash, deposit.receiver, deposit.amount_units)
+def _due(here: network.Network, tips: rpc.Heads) -> QuerySet[Deposit]:
+    """What may be final enough; before it is final only what goes to an agent's balance."""
+    enough = Q(block_number__lte=tips.finalized.number) | Q(state=State.SEEN, block_number__lte=tips.safe.number)
+    waiting = Deposit.objects.filter(enough, chain_id=here.chain_id, state__in=DUE, posted_to="")
+    return waiting.order_by("block_number", "log_index")
 
 
 def _with_enough_small_ones(here: network.Network) -> list[UUID]:

@@ -1,8 +1,8 @@
 """
 Reading the chain for what comes and goes: a cursor that moves in the same commit as the rows it stands for.
 
-Whatever fails leaves the cursor where it was. A block that turns out not to be on the chain any more sends it back to
-the common ancestor, orphaning what was above, in one commit and before anything of the new branch is read.
+Whatever fails leaves the cursor where it was, and is told. A block that turns out not to be on the chain any more sends
+it back (reorgs.py) before anything of the new branch is read.
 """
 
 from __future__ import annotations
@@ -11,22 +11,21 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from django.conf import settings
+from django.core.cache import cache
 from django.db import transaction
 
 from accounts import clock
-from escrow import deposits, heads, outflows, sightings, treasury
+from escrow import cursors, deposits, heads, outflows, reorgs, sightings, treasury
 from escrow.chain import network, rpc, usdc
-from escrow.models import Deposit, DepositAddress, ScanCursor, ScannedBlock
+from escrow.cursors import CursorMoved
+from escrow.models import DepositAddress, ScanCursor, ScannedBlock
 
 OVERLAP = 4  # blocks read again: a node may have been asked before it had indexed its newest block
-REMEMBERED = 1_024  # blocks a reorg can be walked back over
+REMEMBERED = 1_024  # blocks below the finalized one that a reorg can be walked back over
 HEADERS = 50
 # Up to this many addresses the node filters for us; beyond, every transfer is read and matched here.
 FILTERED = 300
-
-
-class CursorMoved(Exception):
-    """Another process read this range first."""
+HINTED_SCAN_SECONDS = 1
 
 
 class Stretch(NamedTuple):
@@ -37,6 +36,7 @@ class Stretch(NamedTuple):
     headers: list[rpc.Block]
 
 
+@heads.reported("scan")
 def scan() -> int:
     """
     Read all blocks that are new, and answer how many.
@@ -45,10 +45,11 @@ def scan() -> int:
     :raises NodeError: if it does not answer
     """
     here, node = network.current(), network.node()
-    tips = heads.trusted(node, here)
-    cursor = _cursor(node, here)
+    known = ScanCursor.objects.filter(chain_id=here.chain_id).first()
+    tips = heads.plausible(node, here, known)
+    cursor = known or cursors.of(node, here)
     try:
-        cursor = _on_the_chain(node, cursor, tips)
+        cursor = reorgs.on_the_chain(node, here, cursor, tips)
         deposits.reverse_orphaned()
         read = 0
         while cursor.block_number < tips.latest.number:
@@ -59,13 +60,21 @@ def scan() -> int:
             read += stretch.last - stretch.first + 1
     except CursorMoved:
         return 0
+    heads.believed()
     return read
+
+
+def hinted(tx_hash: bytes) -> int:
+    """Read a transaction that somebody points at, and new blocks: these at most once a second, however many point."""
+    if cache.add("deposit-hint-scan", 1, HINTED_SCAN_SECONDS):
+        scan()
+    return look_up(tx_hash)
 
 
 def rescan(first: int) -> int:
     """Read everything from a block on once more, without moving the cursor; answer how many transfers were found."""
     here, node = network.current(), network.node()
-    cursor = _cursor(node, here)
+    cursor = cursors.of(node, here)
     count = 0
     for start in range(first, cursor.block_number + 1, settings.CHAIN_SCAN_RANGE):
         last = min(start + settings.CHAIN_SCAN_RANGE - 1, cursor.block_number)
@@ -84,7 +93,7 @@ def look_up(tx_hash: bytes) -> int:
     """
     here, node = network.current(), network.node()
     receipt = node.receipt(tx_hash)
-    if receipt is None or rpc.number(receipt["blockNumber"]) > _cursor(node, here).block_number:
+    if receipt is None or rpc.number(receipt["blockNumber"]) > cursors.of(node, here).block_number:
         return 0
     block = node.block(rpc.number(receipt["blockNumber"]))
     if block is None or block.hash != rpc.raw(receipt["blockHash"]):
@@ -97,85 +106,6 @@ def look_up(tx_hash: bytes) -> int:
         return _write_behind(here, found, block.number)
     except CursorMoved:  # walked back meanwhile: the scan will read it by itself
         return 0
-
-
-def _cursor(node: rpc.Node, here: network.Network) -> ScanCursor:
-    cursor = ScanCursor.objects.filter(chain_id=here.chain_id).first()
-    if cursor:
-        return cursor
-    start = node.block(settings.CHAIN_START_BLOCK)
-    if start is None:
-        raise rpc.ChainNotTrusted("the block to start from is not there", reason="no_start")
-    with transaction.atomic():
-        ScannedBlock.objects.get_or_create(chain_id=here.chain_id, number=start.number, defaults={"hash": start.hash})
-        return ScanCursor.objects.get_or_create(
-            chain_id=here.chain_id, defaults={"block_number": start.number, "block_hash": start.hash}
-        )[0]
-
-
-def _on_the_chain(node: rpc.Node, cursor: ScanCursor, tips: rpc.Heads) -> ScanCursor:
-    """The cursor, walked back to the common ancestor if its block is not on the chain any more."""
-    reached = min(cursor.block_number, tips.latest.number)
-    expected = cursor.block_hash if reached == cursor.block_number else _remembered(cursor, reached)
-    block = node.block(reached)
-    if block is None:
-        raise rpc.NodeUnavailable("a block below the head is missing")
-    if expected is None or block.hash == expected:
-        return cursor  # a head below the cursor on the same chain: the node is behind, not the chain
-    return _walk_back(cursor, _ancestor(node, cursor, reached))
-
-
-def _remembered(cursor: ScanCursor, number: int) -> bytes | None:
-    found = ScannedBlock.objects.filter(chain_id=cursor.chain_id, number=number).first()
-    return found.hash if found else None
-
-
-def _ancestor(node: rpc.Node, cursor: ScanCursor, below: int) -> rpc.Block:
-    """
-    The newest block we read that is still on the chain.
-
-    :raises ChainNotTrusted: if none is: this is another chain
-    """
-    ours = ScannedBlock.objects.filter(chain_id=cursor.chain_id, number__lt=below).order_by("-number")
-    known = list(ours.values_list("number", "hash"))
-    for start in range(0, len(known), HEADERS):
-        part = known[start : start + HEADERS]
-        theirs = node.blocks([number for number, _ in part])
-        for (_, hash_), block in zip(part, theirs, strict=True):
-            if block.hash == bytes(hash_):
-                return block
-    raise rpc.ChainNotTrusted("no block that we read is on this chain", reason="no_common_ancestor")
-
-
-@transaction.atomic
-def _walk_back(cursor: ScanCursor, ancestor: rpc.Block) -> ScanCursor:
-    """Go back to the common ancestor: what was above it is orphaned, in the same commit."""
-    locked = _locked(cursor)
-    at = clock.now()
-    lost = Deposit.objects.filter(chain_id=cursor.chain_id, block_number__gt=ancestor.number)
-    lost = lost.exclude(state=Deposit.State.ORPHANED)
-    for deposit in lost.select_for_update(no_key=True).order_by("pk"):
-        deposit.state = Deposit.State.ORPHANED
-        deposit.save(update_fields=["state"])
-        if deposit.agent_id:
-            sightings.tell("deposit.orphaned", deposit, at=at)
-    outflows.orphan(chain_id=cursor.chain_id, above=ancestor.number, at=at)
-    ScannedBlock.objects.filter(chain_id=cursor.chain_id, number__gt=ancestor.number).delete()
-    locked.block_number, locked.block_hash = ancestor.number, ancestor.hash
-    locked.save(update_fields=["block_number", "block_hash"])
-    return locked
-
-
-def _locked(cursor: ScanCursor) -> ScanCursor:
-    """
-    The cursor under lock, if it still stands where we saw it.
-
-    :raises CursorMoved: if another process moved it meanwhile
-    """
-    locked = ScanCursor.objects.select_for_update(no_key=True).get(pk=cursor.pk)
-    if (locked.block_number, locked.block_hash) != (cursor.block_number, cursor.block_hash):
-        raise CursorMoved
-    return locked
 
 
 def _stretch(node: rpc.Node, cursor: ScanCursor, tips: rpc.Heads) -> Stretch:
@@ -241,9 +171,7 @@ def _write_behind(here: network.Network, found: Sequence[usdc.Transfer], last: i
 
     :raises CursorMoved: if the scan went back below it
     """
-    cursor = ScanCursor.objects.select_for_update(no_key=True).get(chain_id=here.chain_id)
-    if cursor.block_number < last:
-        raise CursorMoved
+    cursors.locked_past(last, chain_id=here.chain_id)
     _require_same_chain(here, found, [])
     return _write(here, found)
 
@@ -253,7 +181,7 @@ def _record(
     here: network.Network, cursor: ScanCursor, stretch: Stretch, found: Sequence[usdc.Transfer], tips: rpc.Heads
 ) -> ScanCursor:
     """Write what a stretch brought and move the cursor past it, in one commit."""
-    locked = _locked(cursor)
+    locked = cursors.locked(cursor)
     _write(here, found)
     ScannedBlock.objects.bulk_create(
         [ScannedBlock(chain_id=here.chain_id, number=header.number, hash=header.hash) for header in stretch.headers],
@@ -261,7 +189,8 @@ def _record(
         unique_fields=["chain_id", "number"],
         update_fields=["hash"],
     )
-    ScannedBlock.objects.filter(chain_id=here.chain_id, number__lt=stretch.last - REMEMBERED).delete()
+    oldest = min(stretch.last, tips.finalized.number) - REMEMBERED
+    ScannedBlock.objects.filter(chain_id=here.chain_id, number__lt=oldest).delete()
     locked.block_number, locked.block_hash = stretch.last, stretch.headers[-1].hash
     locked.finalized_number, locked.finalized_hash = tips.finalized.number, tips.finalized.hash
     locked.safe_number, locked.latest_number = tips.safe.number, tips.latest.number

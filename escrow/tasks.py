@@ -40,7 +40,7 @@ def credit_deposits(**_: object) -> None:
 @shared_task(queue="chain", ignore_result=True)
 def look_up_deposit(tx_hash: str, **_: object) -> None:
     """Read a transaction that an agent points at, and new blocks."""
-    _ask_the_chain(scans.scan, lambda: scans.look_up(bytes.fromhex(tx_hash)))
+    _ask_the_chain(lambda: scans.hinted(bytes.fromhex(tx_hash)))
 
 
 @shared_task(queue="deadlines", ignore_result=True)

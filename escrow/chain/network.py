@@ -49,6 +49,11 @@ def node() -> rpc.Node:
     return rpc.connect(settings.CHAIN_RPC_URL)
 
 
+def second_node() -> rpc.Node | None:
+    """Somebody else's node of the same network, None where none is named."""
+    return rpc.connect(settings.CHAIN_SECOND_RPC_URL) if settings.CHAIN_SECOND_RPC_URL else None
+
+
 def _recorded() -> dict[str, Any]:
     path = Path(settings.STATE_DIR) / "chain.json"
     try:
