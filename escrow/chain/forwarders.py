@@ -41,4 +41,16 @@ def sweep_call(salts: Sequence[bytes], *, token: bytes) -> bytes:
 
 def treasury_of(node: rpc.Node, factory: bytes, *, block: int | bytes | str = "latest") -> bytes:
     """Where a factory's sweeps go."""
-    return node.call(factory, keccak(b"treasury()")[:4], block=block)[-20:]
+    return _address_in(node.call(factory, keccak(b"treasury()")[:4], block=block))
+
+
+def proposed_treasury_of(node: rpc.Node, factory: bytes, *, block: int | bytes | str = "latest") -> bytes | None:
+    """Where a factory's sweeps will go if its owner accepts two days later; None if nothing is proposed."""
+    proposed = _address_in(node.call(factory, keccak(b"proposed_treasury()")[:4], block=block))
+    return proposed if any(proposed) else None
+
+
+def _address_in(answer: bytes) -> bytes:
+    if len(answer) != 32:
+        raise rpc.NodeUnavailable("the factory did not answer")
+    return answer[12:]
