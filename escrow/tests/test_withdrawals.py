@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from django.db import IntegrityError, transaction
 
-from accounts import clock, ids
+from accounts import alerts, clock, ids
 from accounts.errors import Invalid, NotAllowed, NotFound
-from accounts.models import AgentKey, Event
+from accounts.models import Agent, AgentKey, Event, User
 from escrow import address_book, ledger, withdrawal_table, withdrawals
 from escrow.models import AddressBookEntry, Withdrawal
 from escrow.tests.chain import UNITS
@@ -161,6 +161,45 @@ class TestRequest:
         withdrawal.refresh_from_db()
         assert withdrawal.state == State.REQUESTED
 
+    def test_after_a_change_of_the_owners_e_mail_it_cools(self, alice, credit, entry, settings):
+        settings.WITHDRAWAL_COOLING_SECONDS = 3_600
+        credit(alice, 40 * UNITS)
+        owner = User.objects.create(username="owner", email="owner@example.com")
+        Agent.objects.filter(pk=alice.pk).update(owner=owner)
+        assert withdrawals.request(alice, amount_units=10 * UNITS, entry_id=entry.pk).state == State.REQUESTED
+
+        User.objects.filter(pk=owner.pk).update(email="thief@example.com")
+        withdrawal = withdrawals.request(alice, amount_units=10 * UNITS, entry_id=entry.pk)
+
+        owner.refresh_from_db()
+        assert withdrawal.state == State.COOLING
+        assert withdrawal.cooling_until == owner.email_changed_at + timedelta(seconds=3_600)
+
+    def test_after_a_change_of_owner_it_cools(self, alice, credit, entry, settings):
+        settings.WITHDRAWAL_COOLING_SECONDS = 3_600
+        credit(alice, 40 * UNITS)
+        for name in ("owner", "buyer"):
+            assert withdrawals.request(alice, amount_units=10 * UNITS, entry_id=entry.pk).state == State.REQUESTED
+            owner = User.objects.create(username=name, email=f"{name}@example.com")
+            Agent.objects.filter(pk=alice.pk).update(owner=owner)
+
+        withdrawal = withdrawals.request(alice, amount_units=10 * UNITS, entry_id=entry.pk)
+
+        assert withdrawal.state == State.COOLING
+
+    def test_cools_from_the_latest_of_all_changes(self, alice, credit, entry, settings):
+        settings.WITHDRAWAL_COOLING_SECONDS = 3_600
+        credit(alice, 40 * UNITS)
+        at = clock.now()
+        for minutes in (50_000, 30, 10):
+            AgentKey.objects.create(
+                agent=alice, public_key=secrets.token_bytes(32), created_at=at - timedelta(minutes=minutes)
+            )
+
+        withdrawal = withdrawals.request(alice, amount_units=10 * UNITS, entry_id=entry.pk)
+
+        assert withdrawal.cooling_until == at + timedelta(minutes=50)
+
     def test_the_first_key_is_no_change(self, alice, credit, entry):
         credit(alice, 40 * UNITS)
         AgentKey.objects.create(agent=alice, public_key=secrets.token_bytes(32), created_at=clock.now())
@@ -261,6 +300,32 @@ class TestHeld:
         assert withdrawal.state == State.REJECTED
         assert balance_of("available", alice) == 3_000 * UNITS
         assert told(alice)[-1] == "withdrawal.rejected"
+
+    def test_is_not_rejected_while_payouts_may_be_forgotten_and_others_cool_on(self, alice, credit, entry, settings):
+        settings.WITHDRAWAL_APPROVAL_THRESHOLD_UNITS = 15 * UNITS
+        credit(alice, 40 * UNITS)
+        held = withdrawals.request(alice, amount_units=20 * UNITS, entry_id=entry.pk)
+        cooled = withdrawals.request(alice, amount_units=10 * UNITS, entry_id=entry.pk)
+        Withdrawal.objects.filter(pk=cooled.pk).update(state=State.COOLING, cooling_until=clock.now())
+        Withdrawal.objects.filter(pk=held.pk).update(approve_by=clock.now())
+        alerts.sound("unknown_authorization")
+
+        withdrawals.advance_due()
+
+        assert [withdrawals.lock(one.pk).state for one in (held, cooled)] == [State.HELD, State.REQUESTED]
+        alerts.clear("unknown_authorization")
+        withdrawals.advance_due()
+        assert withdrawals.lock(held.pk).state == State.REJECTED
+
+    @pytest.mark.django_db(transaction=True)
+    def test_two_sweepers_at_once_give_back_once(self, alice, credit, entry, race, balance_of):
+        credit(alice, 3_000 * UNITS)
+        withdrawals.request(alice, amount_units=2_000 * UNITS, entry_id=entry.pk)
+        Withdrawal.objects.update(approve_by=clock.now())
+
+        assert sorted(race(*[withdrawals.advance_due] * 8)) == [0] * 7 + [1]
+
+        assert balance_of("available", alice) == 3_000 * UNITS
 
 
 class TestApprove:
