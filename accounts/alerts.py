@@ -1,8 +1,8 @@
 """
 Alerts: what operators have to look at, since when, and until when.
 
-Raising one again only says that it goes on. Telling people (log, e-mail, webhook) is the work of `tell_due`, later and
-outside of everybody's transaction.
+Raising one again only says that it goes on. Telling people is the work of `alert_messages`, later and outside of
+everybody's transaction.
 """
 
 import logging
@@ -66,7 +66,7 @@ def _end(alerts: QuerySet[Alert], at: datetime | None) -> int:
     at = at or clock.now()
     ended = list(alerts.filter(cleared_at=None).values_list("pk", "kind", "subject"))
     count = Alert.objects.filter(pk__in=[pk for pk, _, _ in ended], cleared_at=None).update(
-        cleared_at=at, next_attempt_at=at
+        cleared_at=at, next_attempt_at=at, attempts=0
     )
     for _, kind, subject in ended:
         log.warning("alert_over kind=%s subject=%s", kind, subject)

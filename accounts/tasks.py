@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from accounts import challenges, departures, idempotency, suspensions
+from accounts import alert_messages, challenges, departures, idempotency, suspensions
 
 
 @shared_task(queue="deadlines", ignore_result=True)
@@ -27,3 +27,9 @@ def forget_challenges(**_: object) -> None:
 def forget_answers(**_: object) -> None:
     """Delete the stored answers of ordinary idempotency keys after a day."""
     idempotency.forget_expired()
+
+
+@shared_task(queue="default", ignore_result=True)
+def tell_alerts(**_: object) -> None:
+    """Tell operators of alerts that began or are over."""
+    alert_messages.tell_due()
