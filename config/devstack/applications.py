@@ -46,12 +46,16 @@ def table(*, port: int) -> tuple[Application, ...]:
 
 def wanted(*, port: int) -> tuple[Application, ...]:
     """
-    List those that `PROCESSES` names (all, if it names none): a runbook may want the treasury up and web closed.
+    List those that `PROCESSES` names: all without it, and with `none` only the servers run.
+
+    A runbook may want the treasury up and web closed.
 
     :raises StackFailed: if it names one that there is not
     """
     known = table(port=port)
     names = os.environ.get("PROCESSES", "").replace(",", " ").split() or [application.name for application in known]
+    if names == ["none"]:
+        return ()
     if strangers := set(names) - {application.name for application in known}:
         raise StackFailed.of("PROCESSES", f"there is no process {', '.join(sorted(strangers))}")
     return tuple(application for application in known if application.name in names)

@@ -53,8 +53,7 @@ def started(state: State) -> Iterator[Stack]:
         say(f"Starting PostgreSQL, Redis and the chain (state: {state.root})")
         addresses = servers.start(supervisor)
         _prepare(supervisor, addresses)
-        names = [application.name for application in applications.wanted(port=port)]
-        say(f"Starting {', '.join(names[:-1])} and {names[-1]}" if names[1:] else f"Starting {names[0]}")
+        say(f"Starting {', '.join(one.name for one in applications.wanted(port=port)) or 'no process'}")
         applications.start(supervisor, addresses, port=port)
         supervisor.tell_guard(f"x {state.root / 'stack.json'}")
         _write_stack(state, addresses, port=port)

@@ -15,6 +15,11 @@ class TestWanted:
 
         assert [one.name for one in applications.wanted(port=1)] == ["treasury", "beat"]
 
+    def test_is_nothing_if_none_is_wanted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PROCESSES", "none")
+
+        assert applications.wanted(port=1) == ()
+
     def test_refuses_a_name_that_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PROCESSES", "treasury,webb")
 
