@@ -6,7 +6,19 @@ from collections.abc import Callable
 from celery import shared_task
 
 from accounts.errors import TryLater
-from escrow import books, deposits, payouts, relays, scans, sweeps, withdrawals
+from escrow import (
+    books,
+    deposits,
+    explanations,
+    payouts,
+    readings,
+    recognition,
+    relays,
+    scans,
+    sweeps,
+    watch,
+    withdrawals,
+)
 from escrow.chain import rpc
 
 log = logging.getLogger(__name__)
@@ -71,6 +83,37 @@ def settle_withdrawals(**_: object) -> None:
 def sweep_deposits(**_: object) -> None:
     """Empty deposit addresses into the treasury."""
     _ask_the_chain(sweeps.sweep_due, relays.push_due)
+
+
+# --- the treasury watch ---------------------------------------------------------------------------------------------
+@shared_task(queue="chain", ignore_result=True)
+def explain_outflows(**_: object) -> None:
+    """Find the payout behind what left our addresses; alarm on what has none."""
+    _ask_the_chain(explanations.explain_due)
+
+
+@shared_task(queue="chain", ignore_result=True)
+def recognise_payouts(**_: object) -> None:
+    """Look for payouts that the chain knows and the database does not, and recognise them."""
+    _ask_the_chain(recognition.recognise_due)
+
+
+@shared_task(queue="chain", ignore_result=True)
+def watch_treasury(**_: object) -> None:
+    """Read what the chain holds for us, and say what is wrong."""
+    _ask_the_chain(watch.watch)
+
+
+@shared_task(queue="default", ignore_result=True)
+def look_after_watch(**_: object) -> None:
+    """Say so where the treasury watch is silent."""
+    watch.look_after()
+
+
+@shared_task(queue="default", ignore_result=True)
+def thin_readings(**_: object) -> None:
+    """Forget old readings of the treasury but for one an hour."""
+    readings.thin()
 
 
 def _ask_the_chain(*verbs: Callable[[], object]) -> None:

@@ -17,6 +17,9 @@ CHAIN = {
     "relay_transactions": "treasury",
     "settle_withdrawals": "treasury",
     "sweep_deposits": "treasury",
+    "explain_outflows": "chain",
+    "recognise_payouts": "chain",
+    "watch_treasury": "chain",
 }
 
 
