@@ -6,12 +6,14 @@ nobody else can tell whose address it is. No private key for it exists.
 """
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from eth_hash.auto import keccak
 
 from escrow.chain import rpc
 
+SWEEP_FAILED = keccak(b"SweepFailed(address,address)")
 _CLONE_HEAD = bytes.fromhex("602d3d8160093d39f3363d3d373d3d3d363d73")
 _CLONE_TAIL = bytes.fromhex("5af43d82803e903d91602b57fd5bf3")
 
@@ -48,6 +50,16 @@ def proposed_treasury_of(node: rpc.Node, factory: bytes, *, block: int | bytes |
     """Where a factory's sweeps will go if its owner accepts two days later; None if nothing is proposed."""
     proposed = _address_in(node.call(factory, keccak(b"proposed_treasury()")[:4], block=block))
     return proposed if any(proposed) else None
+
+
+def failed(receipt: dict[str, Any], *, factory: bytes, token: bytes) -> list[bytes]:
+    """The deposit addresses that a sweep could not empty of this token."""
+    found = []
+    for log in receipt["logs"]:
+        topics = [rpc.raw(topic) for topic in log["topics"]]
+        if rpc.raw(log["address"]) == factory and topics[:1] == [SWEEP_FAILED] and topics[2][12:] == token:
+            found.append(topics[1][12:])
+    return found
 
 
 def _address_in(answer: bytes) -> bytes:
