@@ -8,16 +8,22 @@ from django.http import HttpRequest
 from accounts import clock
 from disputes.console import queue
 from disputes.models import Dispute
+from escrow.console import lights
 
 
 def context(request: HttpRequest) -> dict[str, Any]:
-    """Gather one's own cases, the head of the queue, and the numbers above it; nothing for those who may not see."""
+    """
+    Gather one's own cases, the head of the queue, the numbers above it, and the treasury's lights.
+
+    Nothing of it for those who may not see it.
+    """
+    treasury = {"treasury_lights": lights.of(request.user)}
     if not request.user.has_perm("disputes.view_dispute"):
-        return {"sees_cases": False}
+        return treasury | {"sees_cases": False}
     at = clock.now()
     waiting, _ = queue.rows({"state": "under_review", "assigned": "nobody"}, user=request.user, at=at)
     mine, _ = queue.rows({"state": "live", "assigned": "me"}, user=request.user, at=at)
-    return {
+    return treasury | {
         "sees_cases": True,
         "mine": mine[:10],
         "waiting": waiting[:10],

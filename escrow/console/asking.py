@@ -42,6 +42,10 @@ class Question(NamedTuple):
     # the verb asks the chain, so no transaction may be around it
     asks_the_chain: bool = False
 
+    @property
+    def is_typed(self) -> bool:
+        return self.typed is not None
+
 
 class DoneBefore(Exception):
     """The same page was sent before."""

@@ -50,6 +50,11 @@ class Figures(NamedTuple):
         return self.treasury_units + self.cold_units + self.unswept_units
 
     @property
+    def under_way_units(self) -> int:
+        """How much more the ledger counts than the chain has, rightly: what only one of them knows of yet."""
+        return self.custody_units - self.holdings_units - self.difference_units
+
+    @property
     def agree(self) -> bool:
         return not self.difference_units and not self.shortfall_units
 

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Subquery, Sum, Window
+from django.db.models import CharField, Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Subquery, Sum, Window
+from django.db.models.functions import Cast
 
 from accounts.models import Alert
 from escrow import withdrawal_table as table
@@ -137,9 +138,12 @@ def payouts(chain_id: int, *, paused: bool, finalized: int, funds_units: int | N
 
 
 def unexplained(chain_id: int) -> List:
-    """USDC that left an address of ours, and nobody has said why."""
+    """USDC that left an address of ours and nothing explains, first what was compared with all payouts in vain."""
+    alarm = Alert.objects.filter(kind="unexplained_outflow", cleared_at=None, subject=Cast(OuterRef("pk"), CharField()))
     return _some(
-        Outflow.objects.filter(chain_id=chain_id, explanation="", orphaned_at=None).order_by("-block_number", "-pk")
+        Outflow.objects.filter(chain_id=chain_id, explanation="", orphaned_at=None)
+        .annotate(is_alarming=Exists(alarm))
+        .order_by("-is_alarming", "-block_number", "-pk")
     )
 
 

@@ -83,9 +83,10 @@ const draw = () => {
   });
   const when = (ms, long) => {
     const text = new Date(ms).toISOString();
-    const days = rows.length > 1 && Date.parse(rows.at(-1).dataset.at) - Date.parse(rows[0].dataset.at) > 2 * 864e5;
+    const days = span[1] - span[0] > 2 * 864e5;
     return long ? `${text.slice(0, 16).replace("T", " ")} UTC` : days ? text.slice(5, 10) : text.slice(11, 16);
   };
+  const span = rows.length > 1 ? [rows[0], rows.at(-1)].map((row) => Date.parse(row.dataset.at)) : [];
   const axis = { ticks: { color: colour("--body-quiet-color") }, grid: { color: colour("--hairline-color") } };
   chart?.destroy();
   chart = new Chart(canvas, {
@@ -101,7 +102,7 @@ const draw = () => {
       maintainAspectRatio: false,
       interaction: { mode: "index", intersect: false },
       scales: {
-        x: { ...axis, type: "linear", ticks: { ...axis.ticks, maxTicksLimit: 6, maxRotation: 0, callback: (ms) => when(ms) } },
+        x: { ...axis, type: "linear", min: span[0], max: span[1], ticks: { ...axis.ticks, maxTicksLimit: 6, maxRotation: 0, callback: (ms) => when(ms) } },
         y: { ...axis, beginAtZero: true, ticks: { ...axis.ticks, maxTicksLimit: 6 } },
       },
       plugins: {
