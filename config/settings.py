@@ -275,6 +275,8 @@ CHAIN_START_BLOCK = env.int("CHAIN_START_BLOCK", default=0)
 CHAIN_SCAN_RANGE = env.int("CHAIN_SCAN_RANGE", default=1_000)
 # A head older than this is a node that fell behind: nothing is credited from it.
 CHAIN_HEAD_MAX_AGE_SECONDS = env.int("CHAIN_HEAD_MAX_AGE_SECONDS", default=120)
+# One that is further ahead of our clock is a lie; a local chain is wound forward for days.
+CHAIN_HEAD_MAX_AHEAD_SECONDS = env.int("CHAIN_HEAD_MAX_AHEAD_SECONDS", default=31_536_000 if LOCAL else 900)
 DEPOSIT_SALT_SECRET = env.str("DEPOSIT_SALT_SECRET", default="local-deposit-salt" if LOCAL else "")
 # Who signs: keys in encrypted files, or keys that never leave AWS KMS. Earlier treasuries still sign what they owe.
 TREASURY_SIGNER = env.str("TREASURY_SIGNER", default="keystore")

@@ -24,6 +24,7 @@ REASONS = (
     "contradiction",
     "finalized_changed",
     "finalized_went_back",
+    "head_of_the_future",
     "heads_out_of_order",
     "log_changed",
     "log_moved",
@@ -56,7 +57,8 @@ def plausible(node: rpc.Node, here: network.Network, cursor: ScanCursor | None) 
     """
     The node's three heads, if nothing in themselves speaks against them.
 
-    :raises ChainNotTrusted: another chain, heads out of order, a finalized block that went back, a head gone stale
+    :raises ChainNotTrusted: another chain, heads out of order, a finalized block that went back, a head gone stale or
+        ahead of our clock
     """
     if node.chain_id() != here.chain_id:
         raise rpc.ChainNotTrusted("the node is on another chain", reason="other_chain")
@@ -66,6 +68,12 @@ def plausible(node: rpc.Node, here: network.Network, cursor: ScanCursor | None) 
     oldest = clock.now() - timedelta(seconds=settings.CHAIN_HEAD_MAX_AGE_SECONDS)
     if heads.latest.timestamp < oldest.timestamp():
         raise rpc.ChainNotTrusted("the head is stale", reason="stale_head")
+    # Payouts expire by the time of a finalized block: a wrong one would give back what can still be paid.
+    if not heads.finalized.timestamp <= heads.safe.timestamp <= heads.latest.timestamp:
+        raise rpc.ChainNotTrusted("finalized, safe and latest are out of order in time", reason="heads_out_of_order")
+    newest = clock.now() + timedelta(seconds=settings.CHAIN_HEAD_MAX_AHEAD_SECONDS)
+    if heads.latest.timestamp > newest.timestamp():
+        raise rpc.ChainNotTrusted("the head is of the future", reason="head_of_the_future")
     return heads
 
 

@@ -262,7 +262,7 @@ def _settle(node: rpc.Node, here: network.Network, rows: list[Authorization], fi
         row = by_nonce.pop(entry.nonce, None)
         if row and _is_final(node, entry, finalized):
             if not entry.used:
-                ended += _once(refund, row.withdrawal_id)
+                ended += _is_in_its_receipt(node, here, entry) and _once(refund, row.withdrawal_id)
             elif _paid(node, here, row, entry):
                 ended += _once(settle, row.withdrawal_id, used=entry)
     for row in by_nonce.values():
@@ -283,12 +283,24 @@ def _can_never_be_paid(node: rpc.Node, here: network.Network, row: Authorization
         first=settings.CHAIN_START_BLOCK,
         last=finalized.number,
     )
-    return [entry.used for entry in found] == [False] and _is_final(node, found[0], finalized)
+    return (
+        [entry.used for entry in found] == [False]
+        and _is_final(node, found[0], finalized)
+        and _is_in_its_receipt(node, here, found[0])
+    )
 
 
 def _is_final(node: rpc.Node, entry: usdc.AuthorizationLog, finalized: rpc.Block) -> bool:
     block = node.block(entry.block_number)
     return block is not None and block.hash == entry.block_hash and block.number <= finalized.number
+
+
+def _is_in_its_receipt(node: rpc.Node, here: network.Network, cancelled: usdc.AuthorizationLog) -> bool:
+    """No single answer of a node gives money back: a cancellation is read twice."""
+    receipt = node.receipt(cancelled.tx_hash)
+    return receipt is not None and cancelled in [
+        usdc.decoded_authorization(entry, here.usdc) for entry in receipt["logs"]
+    ]
 
 
 def _paid(node: rpc.Node, here: network.Network, row: Authorization, used: usdc.AuthorizationLog) -> bool:
