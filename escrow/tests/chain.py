@@ -17,7 +17,8 @@ from escrow.chain import addresses, forwarders, local, rpc, usdc
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = "node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
 UNITS = 1_000_000
-FINAL = 9  # blocks until a block is at or below `finalized`: two epochs of 4, and one more
+SLOTS = 4  # of an epoch
+FINAL = 2 * SLOTS + 1  # blocks until a block is at or below `finalized`: two epochs, and one more
 
 
 def anvil_binary() -> str:
@@ -36,12 +37,12 @@ def anvil_binary() -> str:
 
 
 @contextmanager
-def anvil(*options: str) -> Iterator[str]:
-    """An anvil child on a free port; answers its URL."""
+def anvil(*options: str, slots: int = SLOTS) -> Iterator[str]:
+    """An anvil child on a free port, with so many slots in an epoch; answers its URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [anvil_binary(), "--port", str(port), "--slots-in-an-epoch", "4", "--silent", *options]
+    command = [anvil_binary(), "--port", str(port), "--slots-in-an-epoch", str(slots), "--silent", *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
@@ -55,8 +56,9 @@ def anvil(*options: str) -> Iterator[str]:
 class LocalChain:
     """What a test does to the chain: mint, mine, reorganise, let time pass."""
 
-    def __init__(self, url: str, state_dir: Path) -> None:
+    def __init__(self, url: str, state_dir: Path, *, final: int = FINAL) -> None:
         self.url = url
+        self.final = final
         self.state_dir = state_dir
         self.node = rpc.connect(url)
         self.deployed = local.deploy(self.node, rpc_url=url, state_dir=state_dir)
@@ -84,7 +86,7 @@ class LocalChain:
 
     def finalize(self) -> None:
         """Let enough blocks pass that everything so far is final."""
-        self.mine(FINAL)
+        self.mine(self.final)
 
     def pass_time(self, seconds: int) -> None:
         self.node.ask("evm_increaseTime", hex(seconds))
@@ -129,6 +131,18 @@ class LocalChain:
 
     def revert(self, snapshot: str) -> None:
         self.node.ask("evm_revert", snapshot)
+
+    def point(self, settings: Any) -> None:
+        """Have the settings name this chain, its contracts and its keys."""
+        settings.STATE_DIR = self.state_dir
+        settings.CHAIN_RPC_URL = self.url
+        settings.CHAIN_ID, settings.USDC_ADDRESS, settings.DEPOSIT_FACTORY_ADDRESS = 0, "", ""
+        keys = self.state_dir / "keys"
+        settings.TREASURY_KEYSTORE = str(keys / "treasury.json")
+        settings.TREASURY_PASSPHRASE_FILE = str(keys / "passphrase")
+        settings.TREASURY_PASSPHRASE_FD = -1
+        settings.RELAYER_KEYSTORES = [str(keys / f"relayer-{n}.json") for n in (1, 2)]
+        settings.BAILEE_PROCESS = "treasury"
 
     def address_for(self, salt: bytes) -> bytes:
         return forwarders.address_of(salt, factory=self.factory)

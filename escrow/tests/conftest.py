@@ -22,15 +22,7 @@ def _chains(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chains]:
 def chain(_chains: Chains, settings: Any) -> Iterator[LocalChain]:
     """The chain with its contracts, and settings that point at it."""
     chain = _chains.take()
-    state = chain.state_dir
-    settings.STATE_DIR = state
-    settings.CHAIN_RPC_URL = chain.url
-    settings.CHAIN_ID, settings.USDC_ADDRESS, settings.DEPOSIT_FACTORY_ADDRESS = 0, "", ""
-    settings.TREASURY_KEYSTORE = str(state / "keys" / "treasury.json")
-    settings.TREASURY_PASSPHRASE_FILE = str(state / "keys" / "passphrase")
-    settings.TREASURY_PASSPHRASE_FD = -1
-    settings.RELAYER_KEYSTORES = [str(state / "keys" / f"relayer-{n}.json") for n in (1, 2)]
-    settings.BAILEE_PROCESS = "treasury"
+    chain.point(settings)
     yield chain
     _chains.give_back()
 
@@ -99,3 +91,64 @@ def ask(rich: Any) -> Any:
         return withdrawals.request(rich, amount_units=units, entry_id=entry_for(rich, address).pk)
 
     return ask
+
+
+# --- the console ----------------------------------------------------------------------------------------------------
+@pytest.fixture
+def make_treasurer(chain: LocalChain, db: None) -> Any:
+    from accounts import staff
+
+    staff.prepare_groups()
+
+    def make(name: str) -> Any:
+        return staff.prepare_account(name, groups=["Treasurers"])
+
+    return make
+
+
+@pytest.fixture
+def tess(make_treasurer: Any) -> Any:
+    return make_treasurer("tess")
+
+
+@pytest.fixture
+def page(tess: Any) -> Any:
+    """The console as the treasurer Tess sees it."""
+    from escrow.tests.console import signed_in
+
+    return signed_in(tess)
+
+
+@pytest.fixture
+def held(ask: Any, settings: Any) -> Any:
+    """A payout of 40 USDC that waits for one treasurer."""
+    settings.WITHDRAWAL_APPROVAL_THRESHOLD_UNITS = 30 * UNITS
+    return ask()
+
+
+@pytest.fixture
+def nobodys(chain: LocalChain, rich: Any) -> Any:
+    """A deposit of 7 USDC in suspense: it came straight to the treasury."""
+    from escrow import deposits, scans
+    from escrow.chain import usdc
+    from escrow.models import Deposit
+
+    chain.mint(chain.faucet, 7 * UNITS)
+    chain.do(chain.usdc, usdc.transfer_call(chain.treasury, 7 * UNITS))
+    chain.finalize()
+    scans.scan()
+    deposits.credit_due()
+    return Deposit.objects.get(state="unattributed")
+
+
+@pytest.fixture
+def stolen(chain: LocalChain, rich: Any) -> Any:
+    """60 USDC that left the treasury, and nothing explains why; alarmed."""
+    from escrow import explanations, scans
+    from escrow.models import Outflow
+
+    chain.empty_treasury_of(60 * UNITS)
+    chain.finalize()
+    scans.scan()
+    explanations.explain_due()
+    return Outflow.objects.get(explanation="")

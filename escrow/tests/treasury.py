@@ -7,7 +7,7 @@ from typing import Any
 from accounts import clock, ids
 from escrow import payouts, relays
 from escrow.models import AddressBookEntry
-from escrow.tests.chain import FINAL, LocalChain
+from escrow.tests.chain import LocalChain
 
 
 def treasury_tick() -> None:
@@ -22,7 +22,7 @@ def run(chain: LocalChain, rounds: int = 3) -> None:
     """Rounds of the treasury process with enough blocks between them that everything becomes final."""
     for _ in range(rounds):
         treasury_tick()
-        chain.mine(FINAL)
+        chain.finalize()
     treasury_tick()
 
 
