@@ -15,7 +15,7 @@ from django.core.cache import cache
 from django.db import transaction
 
 from accounts import clock
-from escrow import cursors, deposits, heads, outflows, reorgs, sightings, treasury
+from escrow import cursors, deposit_addresses, deposits, heads, outflows, reorgs, sightings, treasury
 from escrow.chain import network, rpc, usdc
 from escrow.cursors import CursorMoved
 from escrow.models import DepositAddress, ScanCursor, ScannedBlock
@@ -129,14 +129,20 @@ def _stretch(node: rpc.Node, cursor: ScanCursor, tips: rpc.Heads) -> Stretch:
 
 
 def _transfers(node: rpc.Node, here: network.Network, first: int, last: int) -> list[usdc.Transfer]:
-    """What came to or left addresses of ours in these blocks, and, where these are many, everybody's transfers."""
+    """What came to or left addresses of ours in these blocks; where these are many, picked out of all transfers."""
     # The head was read before the addresses are: whoever learns an address later cannot be paid in these blocks.
     watched = DepositAddress.objects.filter(chain_id=here.chain_id)
     some = [bytes(address) for address in watched.values_list("address", flat=True)[: FILTERED + 1]]
     if len(some) > FILTERED:
-        return usdc.transfers(node, here.usdc, first=first, last=last, receivers=None)
+        everybodys = usdc.everybodys_transfers(node, here.usdc, first=first, last=last)
+        return [transfer for part in everybodys for transfer in _ours(here, part)]
     ours = [*some, *treasury.addresses(here.chain_id)]
     return usdc.transfers(node, here.usdc, first=first, last=last, receivers=ours, senders=ours)
+
+
+def _ours(here: network.Network, found: Sequence[usdc.Transfer]) -> list[usdc.Transfer]:
+    ours = deposit_addresses.owners(here, usdc.parties(found))
+    return [transfer for transfer in found if transfer.sender in ours or transfer.receiver in ours]
 
 
 def _require_same_chain(here: network.Network, found: Sequence[usdc.Transfer], headers: Sequence[rpc.Block]) -> None:

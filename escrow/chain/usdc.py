@@ -28,6 +28,7 @@ _DOMAIN_TYPE = keccak(b"EIP712Domain(string name,string version,uint256 chainId,
 NAMES = ("USD Coin", "USDC")
 VERSION = "2"
 ADDRESSES_PER_CALL = 100
+LOGS_PER_PART, BLOCKS_AT_FIRST = 5_000, 8
 MOST_LOGS = 2**31  # in one block
 
 
@@ -85,22 +86,37 @@ def transfers(
     *,
     first: int,
     last: int,
-    receivers: Sequence[bytes] | None = (),
+    receivers: Sequence[bytes] = (),
     senders: Sequence[bytes] = (),
 ) -> list[Transfer]:
-    """
-    The transfers in blocks first..last to one of `receivers` or, with None, to anyone, and those from `senders`.
+    """The transfers in blocks first..last to one of `receivers` or from one of `senders`, once each, in order."""
+    topics: list[list[Any]] = [[rpc.text(TRANSFER), None, some] for some in _in_parts(receivers)]
+    topics += [[rpc.text(TRANSFER), some] for some in _in_parts(senders)]
+    return _decoded(token, (log for wanted in topics for log in _logs(node, token, wanted, first, last)))
 
-    Each comes once, in the order of the chain.
+
+def everybodys_transfers(node: rpc.Node, token: bytes, *, first: int, last: int) -> Iterator[list[Transfer]]:
     """
-    if receivers is None:
-        topics: list[list[Any]] = [[rpc.text(TRANSFER)]]
-    else:
-        topics = [[rpc.text(TRANSFER), None, some] for some in _in_parts(receivers)]
-        topics += [[rpc.text(TRANSFER), some] for some in _in_parts(senders)]
-    found = [decoded_transfer(log, token) for wanted in topics for log in _logs(node, token, wanted, first, last)]
-    once = {(transfer.block_number, transfer.log_index, transfer): transfer for transfer in found if transfer}
-    return [once[place] for place in sorted(once)]
+    All transfers in blocks first..last, in order, a part at a time: a busy chain does not fit into memory.
+
+    Each part is of as many blocks as will, going by the part before, hold about LOGS_PER_PART.
+    """
+    blocks = BLOCKS_AT_FIRST
+    while first <= last:
+        until = min(first + blocks - 1, last)
+        part = _decoded(token, _logs(node, token, [rpc.text(TRANSFER)], first, until))
+        yield part
+        blocks = max(1, min(4 * blocks, LOGS_PER_PART * (until - first + 1) // max(len(part), 1)))
+        first = until + 1
+
+
+def _decoded(token: bytes, logs: Iterable[dict[str, Any]]) -> list[Transfer]:
+    """The transfers in logs, each once, in the order of the chain."""
+    return sorted({transfer for log in logs if (transfer := decoded_transfer(log, token))}, key=_order)
+
+
+def _order(transfer: Transfer) -> tuple[int, int, Transfer]:
+    return (transfer.block_number, transfer.log_index, transfer)
 
 
 def parties(found: Iterable[Transfer]) -> set[bytes]:

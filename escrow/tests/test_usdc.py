@@ -67,6 +67,6 @@ class TestTransfers:
         monkeypatch.setattr(rpc.Node, "ask", lambda *_: logs)
 
         with pytest.raises(rpc.ChainNotTrusted) as refusal:
-            usdc.transfers(chain.node, chain.usdc, first=0, last=0, receivers=None)
+            list(usdc.everybodys_transfers(chain.node, chain.usdc, first=0, last=0))
 
         assert refusal.value.reason == "other_height"
