@@ -5,7 +5,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from config import machines
+from config import machines, metrics
 
 api: list[URLPattern | URLResolver] = [
     path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
@@ -21,6 +21,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="docs"), name="home"),
     path("healthz", machines.healthz),
     path("readyz", machines.readyz),
+    path("metrics", metrics.metrics),
 ]
 handler400 = "config.api.bad_request"
 handler404 = "config.api.not_found"

@@ -1,0 +1,158 @@
+"""
+What machines watch: /metrics in Prometheus' words, from rows alone and for internal addresses alone.
+
+Every number is read anew by one statement, so that they are of one moment: custody is liabilities less shortfall even
+while money moves. No label is as many-valued as agents, jobs or payouts are. Units are micro-USDC.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from django.http import Http404, HttpRequest, HttpResponse
+from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from accounts.models import Pause
+from escrow.models import Deposit, RelayTransaction, Withdrawal
+
+
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Show the numbers to whoever asks from inside; to others there is nothing here."""
+    if not _is_from_inside(request):
+        raise Http404
+    registry = CollectorRegistry()
+    registry.register(Rows())
+    return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def _is_from_inside(request: HttpRequest) -> bool:
+    """What came through a proxy came from outside, whoever the proxy is."""
+    if "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
+        return False
+    try:
+        address = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in ipaddress.ip_network(network) for network in settings.METRICS_NETWORKS)
+
+
+class Rows(Collector):
+    """The numbers, read from the database when they are asked for."""
+
+    def collect(self) -> Iterator[Metric]:
+        rows = _rows()
+        for name, (column, said) in _NUMBERS.items():
+            if rows[column] is not None:  # what was never read has no number
+                yield GaugeMetricFamily(f"bailee_{name}", said, value=rows[column])
+        yield from _holdings(rows)
+        for what, states in (("deposits", Deposit.State.values), ("withdrawals", Withdrawal.State.values)):
+            yield _by(what, f"{what} in each state", "state", states, {s: n for s, (n, _) in rows[what].items()})
+            units = {state: units for state, (_, units) in rows[what].items()}
+            yield _by(f"{what}_units", f"micro-USDC of {what} in each state", "state", states, units)
+        purposes = RelayTransaction.Purpose.values
+        yield _by("relays_open", "transactions under way", "purpose", purposes, rows["relays"])
+        yield _by("paused", "1 where a switch is off", "flag", Pause.Flag.values, dict.fromkeys(rows["paused"], 1))
+        yield _by("alerts_open", "alerts that go on, of each kind", "kind", rows["alerts"], rows["alerts"])
+
+
+def _holdings(rows: dict[str, Any]) -> Iterator[Metric]:
+    if rows["reading"] is None:
+        return
+    places = ("treasury", "cold", "unswept")
+    units = {place: rows["reading"][f"{place}_units"] for place in places}
+    yield _by("chain_holdings_units", "what the chain holds, at the reading's block", "place", places, units)
+    wei = {address: int(wei) for address, wei in rows["reading"]["relayers"].items()}
+    yield _by("relayer_gas_wei", "what a relayer has for gas", "relayer", sorted(wei), wei)
+
+
+def _by(name: str, said: str, label: str, labels: Any, values: dict[str, int]) -> Metric:
+    """A number for each label there is, zero where there is nothing."""
+    family = GaugeMetricFamily(f"bailee_{name}", said, labels=[label])
+    for each in labels:
+        family.add_metric([str(each)], values.get(str(each), 0))
+    return family
+
+
+# name of the number: column of the statement below, what it says
+_NUMBERS = {
+    "ledger_custody_units": ("custody", "what the ledger says the chain holds"),
+    "ledger_liabilities_units": ("liabilities", "what the platform owes, its own income among it"),
+    "ledger_shortfall_units": ("shortfall", "what is recorded as lost; zero in a healthy system"),
+    "ledger_last_transfer_id": ("last_transfer_id", "head of the ledger"),
+    "ledger_last_entry_id": ("last_entry_id", "newest entry of the ledger"),
+    "custody_difference_units": ("difference", "ledger less chain at the reading's block, once all on its way counts"),
+    "payouts_pending_units": ("pending", "payouts that may go and were not paid at the reading's block"),
+    "reading_block": ("reading_block", "final block the treasury was last read at"),
+    "reading_age_seconds": ("reading_age", "since the treasury was last read"),
+    "watch_failures": ("watch_failures", "readings in a row that failed; three pause payouts"),
+    "watch_age_seconds": ("watch_age", "since the watch last tried to read"),
+    "payout_oldest_seconds": ("oldest_payout", "since the oldest unsettled payout was signed, or asked for"),
+    "outflows_unexplained": ("unexplained", "transfers out that nothing explains"),
+    "outflows_unexplained_units": ("unexplained_units", "micro-USDC of them"),
+    "scan_block": ("scan_block", "deposits are complete up to this block"),
+    "scan_finalized_block": ("scan_finalized", "newest final block a scan was shown"),
+    "scan_lag_blocks": ("scan_lag", "blocks the scan is behind the head it was shown"),
+    "scan_age_seconds": ("scan_age", "since a scan last read a block"),
+}
+_ROWS = """
+    SELECT ledger.*,
+        (SELECT coalesce(max(id), 0) FROM escrow_transfer) AS last_transfer_id,
+        (SELECT coalesce(max(id), 0) FROM escrow_entry) AS last_entry_id,
+        reading.difference_units AS difference, reading.pending_units AS pending,
+        reading.block_number AS reading_block, extract(epoch FROM clock_timestamp() - reading.read_at) AS reading_age,
+        to_jsonb(reading)::text AS reading,
+        watch.failures AS watch_failures, extract(epoch FROM clock_timestamp() - watch.tried_at) AS watch_age,
+        scan.block_number AS scan_block, scan.finalized_number AS scan_finalized,
+        greatest(scan.latest_number - scan.block_number, 0) AS scan_lag,
+        extract(epoch FROM clock_timestamp() - scan.read_at) AS scan_age,
+        unexplained.*,
+        (SELECT coalesce(extract(epoch FROM clock_timestamp() - min(coalesce(a.created_at, w.requested_at))), 0)
+            FROM escrow_withdrawal w LEFT JOIN escrow_authorization a ON a.withdrawal_id = w.id
+            WHERE w.state IN ('requested', 'authorized', 'broadcast', 'lapsed')) AS oldest_payout,
+        (SELECT coalesce(jsonb_object_agg(state, jsonb_build_array(count, units)), '{}')::text FROM (
+            SELECT state, count(*), sum(amount_units) AS units FROM escrow_deposit GROUP BY state
+        ) AS one) AS deposits,
+        (SELECT coalesce(jsonb_object_agg(state, jsonb_build_array(count, units)), '{}')::text FROM (
+            SELECT state, count(*), sum(amount_units) AS units FROM escrow_withdrawal GROUP BY state
+        ) AS one) AS withdrawals,
+        (SELECT coalesce(jsonb_object_agg(purpose, count), '{}')::text FROM (
+            SELECT purpose, count(*) FROM escrow_relaytransaction
+            WHERE state IN ('allocated', 'signed', 'sent') GROUP BY purpose
+        ) AS one) AS relays,
+        (SELECT coalesce(jsonb_object_agg(kind, count), '{}')::text FROM (
+            SELECT kind, count(*) FROM accounts_alert WHERE cleared_at IS NULL GROUP BY kind
+        ) AS one) AS alerts,
+        (SELECT coalesce(jsonb_agg(flag), '[]')::text FROM accounts_pause WHERE paused) AS paused
+    FROM (
+        SELECT coalesce(-sum(balance) FILTER (WHERE kind = 'custody'), 0) AS custody,
+               coalesce(-sum(balance) FILTER (WHERE kind = 'shortfall'), 0) AS shortfall,
+               coalesce(sum(balance) FILTER (WHERE kind NOT IN ('custody', 'shortfall')), 0) AS liabilities
+        FROM escrow_ledgeraccount
+    ) AS ledger
+    CROSS JOIN (
+        SELECT count(*) AS unexplained, coalesce(sum(amount_units), 0) AS unexplained_units
+        FROM escrow_outflow WHERE explanation = '' AND orphaned_at IS NULL
+    ) AS unexplained
+    LEFT JOIN (SELECT * FROM escrow_treasuryreading ORDER BY read_at DESC LIMIT 1) AS reading ON true
+    LEFT JOIN (SELECT * FROM escrow_watchstate ORDER BY tried_at DESC LIMIT 1) AS watch ON true
+    LEFT JOIN (SELECT * FROM escrow_scancursor ORDER BY read_at DESC LIMIT 1) AS scan ON true
+"""
+_JSON = ("reading", "deposits", "withdrawals", "relays", "alerts", "paused")
+
+
+def _rows() -> dict[str, Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(_ROWS)
+        [values] = cursor.fetchall()
+        rows = dict(zip((column.name for column in cursor.description), values, strict=True))
+    return rows | {name: json.loads(rows[name]) if rows[name] else None for name in _JSON}
