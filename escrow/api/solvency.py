@@ -9,11 +9,23 @@ from accounts.edge.fields import MoneyField, units_to_text
 from accounts.edge.schema import documented
 from accounts.edge.views import PublicView
 from escrow import solvency
+from escrow.solvency import Holdings
 
 
 class LedgerHead(serializers.Serializer):
     transfer_id = serializers.CharField()
     entry_id = serializers.CharField()
+
+
+class ChainHoldings(serializers.Serializer):
+    holdings = MoneyField(help_text="all that addresses of ours held, as of the block")
+    cold = MoneyField(help_text="of that, in cold storage")
+    difference = MoneyField(
+        help_text="ledger less chain, once what is on its way is counted; below zero, the chain has more"
+    )
+    block = serializers.IntegerField(help_text="a final block")
+    block_at = serializers.DateTimeField()
+    read_at = serializers.DateTimeField(help_text="the treasury watch looks each minute")
 
 
 class SolvencyRow(serializers.Serializer):
@@ -24,6 +36,7 @@ class SolvencyRow(serializers.Serializer):
     as_of = serializers.DateTimeField()
     chain_id = serializers.IntegerField(allow_null=True)
     as_of_block = serializers.IntegerField(allow_null=True, help_text="deposits are complete up to this block")
+    chain = ChainHoldings(allow_null=True, help_text="what the chain was last seen to hold; null if it never was")
     ledger_head = LedgerHead()
     audit_seal = serializers.CharField(allow_null=True, help_text="null until the audit log is sealed")
 
@@ -42,7 +55,21 @@ class Solvency(PublicView):
                 "as_of": moment(clock.now()),
                 "chain_id": books.chain_id,
                 "as_of_block": books.as_of_block,
+                "chain": _shown(books.chain),
                 "ledger_head": {"transfer_id": str(books.last_transfer_id), "entry_id": str(books.last_entry_id)},
                 "audit_seal": None,
             }
         )
+
+
+def _shown(chain: Holdings | None) -> dict[str, Any] | None:
+    if chain is None:
+        return None
+    return {
+        "holdings": units_to_text(chain.units),
+        "cold": units_to_text(chain.cold_units),
+        "difference": units_to_text(chain.difference_units),
+        "block": chain.block,
+        "block_at": moment(chain.block_at),
+        "read_at": moment(chain.read_at),
+    }
