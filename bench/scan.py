@@ -179,6 +179,8 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=10_000, help="logs the node answers at once, 0: any number")
     parser.add_argument("--only", choices=["migrate", "fill", "scan"], help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if "DATABASE_URL" not in os.environ:
+        parser.error("DATABASE_URL names no server: `make up` tells of one")
     if options.only == "migrate":
         import django
         from django.core.management import call_command
