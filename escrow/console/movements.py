@@ -55,6 +55,10 @@ class Payouts(NamedTuple):
         return sum(units for _, _, units in self.totals)
 
 
+NONE = List([], 0)
+NO_PAYOUTS = Payouts(NONE, NONE, NONE, [])
+
+
 def alerts() -> List:
     """What is wrong now, the newest first."""
     return _some(_named(Alert.objects.filter(cleared_at=None).order_by("-since", "-pk")))

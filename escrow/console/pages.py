@@ -79,9 +79,15 @@ def _read(user: Any, at: datetime) -> dict[str, Any]:
         shown["figures"] = figures.read(chain_id)
     except (network.NoChain, figures.NeverRead) as error:
         shown["why_nothing"] = str(error)
-    shown |= _on_chain(shown["chain_id"], shown, at) if shown["chain_id"] else {}
+    shown |= _on_chain(shown["chain_id"], shown, at) if shown["chain_id"] else _NO_CHAIN
     shown["summary"] = _summary(shown)
     return shown
+
+
+_NO_CHAIN = {
+    "payouts": movements.NO_PAYOUTS,
+    **dict.fromkeys(("deposits", "outflows", "relays"), movements.NONE),
+}
 
 
 def _on_chain(chain_id: int, shown: dict[str, Any], at: datetime) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How the treasury page writes addresses, hashes, gas and counts."""
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -58,7 +59,4 @@ def alert_words(kind: str) -> str:
 def grouped(text: str) -> str:
     """Set the thousands of an amount apart with narrow spaces: 1 234 567.000000."""
     whole, point, fraction = text.partition(".")
-    try:
-        return f"{int(whole):,}".replace(",", "\u202f") + point + fraction
-    except ValueError:
-        return text
+    return re.sub(r"(?<=\d)(?=(\d{3})+$)", "\u202f", whole) + point + fraction
