@@ -24,7 +24,12 @@ class Behind(Exception):
 def stands(node: rpc.Node, here: network.Network, deposit: Deposit) -> bool:
     """Read the receipt once more: the same block, and in it the same log."""
     receipt = node.receipt(deposit.tx_hash)
-    if receipt is None or rpc.raw(receipt["blockHash"]) != deposit.block_hash or rpc.number(receipt["status"]) != 1:
+    if receipt is None or rpc.number(receipt["status"]) != 1:
+        return False
+    if (rpc.number(receipt["blockNumber"]), rpc.raw(receipt["blockHash"])) != (
+        deposit.block_number,
+        deposit.block_hash,
+    ):
         return False
     return any(_is_of(usdc.decoded_transfer(log, here.usdc), deposit) for log in receipt["logs"])
 
