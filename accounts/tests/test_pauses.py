@@ -1,4 +1,5 @@
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import IntegrityError, ProgrammingError, transaction
 
 from accounts import pauses, staff
@@ -35,6 +36,25 @@ class TestPause:
         pauses.pause("withdrawals", cause="unexplained_outflow", reason="something left")
 
         assert Pause.objects.get().cause == "unexplained_outflow"
+
+    def test_by_an_operator_needs_no_page(self, capsys):
+        for _ in range(2):
+            call_command("pause", "withdrawals", "new_jobs", "--reason", "restored from a backup")
+
+        assert pauses.is_paused("withdrawals")
+        assert pauses.is_paused("new_jobs")
+        assert not pauses.is_paused("deposits")
+        assert PauseChange.objects.count() == 2
+        assert capsys.readouterr().out.splitlines()[2:] == [
+            "withdrawals was paused already",
+            "new_jobs was paused already",
+        ]
+
+    def test_by_an_operator_needs_a_reason(self):
+        with pytest.raises(CommandError):
+            call_command("pause", "withdrawals", "--reason", " ")
+
+        assert not pauses.is_paused("withdrawals")
 
     def test_of_many_at_once_is_one(self, race):
         outcomes = race(*[lambda: pauses.pause("deposits", cause="x", reason="y")] * 8)
