@@ -1,8 +1,11 @@
 """Whose USDC pays: the treasuries of a chain, the newest of which signs, and the cold ones, which never do."""
 
+from datetime import datetime
+
 from django.db import transaction
 
-from accounts.errors import Conflict, TryLater
+from accounts import clock
+from accounts.errors import Conflict, NotFound, TryLater
 from escrow.models import Relayer, Treasury
 
 
@@ -64,3 +67,19 @@ def register_in_order(signing: list[bytes], *, chain_id: int) -> None:
 def register_relayer(address: bytes, *, chain_id: int, next_nonce: int) -> Relayer:
     """Record a relayer, whose next transaction takes `next_nonce`. Known already, nothing changes."""
     return Relayer.objects.get_or_create(chain_id=chain_id, address=address, defaults={"next_nonce": next_nonce})[0]
+
+
+@transaction.atomic
+def retire_relayer(address: bytes, *, chain_id: int, at: datetime | None = None) -> Relayer:
+    """
+    Give a relayer no new nonce from now on; what it has is brought to an end. Retired already, nothing changes.
+
+    :raises NotFound: if it is none of ours
+    """
+    relayer = Relayer.objects.select_for_update(no_key=True).filter(chain_id=chain_id, address=address).first()
+    if relayer is None:
+        raise NotFound
+    if relayer.retired_at is None:
+        relayer.retired_at = at or clock.now()
+        relayer.save(update_fields=["retired_at"])
+    return relayer
