@@ -48,7 +48,11 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 FILTERS: dict[str, tuple[str, ...]] = {
     "accounts.Agent": ("status",),
+    "accounts.Alert": ("kind",),
+    "escrow.Deposit": ("state",),
     "escrow.LedgerAccount": ("kind",),
+    "escrow.Outflow": ("explanation",),
+    "escrow.Withdrawal": ("state", "owner"),
     "marketplace.Job": ("state",),
     "marketplace.Listing": ("status",),
     "disputes.Dispute": ("state", "reason"),
