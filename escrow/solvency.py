@@ -63,7 +63,7 @@ def read() -> Solvency:
             """
         )
         row = cursor.fetchone()
-    return Solvency(*row[:-1], _holdings(row[-1]))
+    return Solvency._make((*row[:-1], _holdings(row[-1])))
 
 
 def _holdings(seen: str | None) -> Holdings | None:
