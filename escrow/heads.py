@@ -74,6 +74,9 @@ def plausible(node: rpc.Node, here: network.Network, cursor: ScanCursor | None) 
     newest = clock.now() + timedelta(seconds=settings.CHAIN_HEAD_MAX_AHEAD_SECONDS)
     if heads.latest.timestamp > newest.timestamp():
         raise rpc.ChainNotTrusted("the head is of the future", reason="head_of_the_future")
+    # What we are told is final we hold against every later answer: it has to be so by its height, too.
+    if _block(node, heads.finalized.number) != heads.finalized:
+        raise rpc.ChainNotTrusted("the finalized block is another one by its height")
     return heads
 
 

@@ -15,10 +15,10 @@ from django.core.cache import cache
 from django.db import transaction
 
 from accounts import clock
-from escrow import cursors, deposit_addresses, deposits, heads, outflows, reorgs, sightings, treasury
+from escrow import cursors, deposit_addresses, deposits, heads, opinions, outflows, reorgs, sightings, treasury
 from escrow.chain import network, rpc, usdc
 from escrow.cursors import CursorMoved
-from escrow.models import DepositAddress, ScanCursor, ScannedBlock
+from escrow.models import Deposit, DepositAddress, ScanCursor, ScannedBlock
 
 OVERLAP = 4  # blocks read again: a node may have been asked before it had indexed its newest block
 REMEMBERED = 1_024  # blocks below the finalized one that a reorg can be walked back over
@@ -72,16 +72,34 @@ def hinted(tx_hash: bytes) -> int:
 
 
 def rescan(first: int) -> int:
-    """Read everything from a block on once more, without moving the cursor; answer how many transfers were found."""
+    """
+    Read everything from a block on once more, without moving the cursor; answer how many transfers were found.
+
+    What a wrong answer kept back is written down; what one made up, and nobody has posted, is let go.
+    """
     here, node = network.current(), network.node()
     cursor = cursors.of(node, here)
     count = 0
     for start in range(first, cursor.block_number + 1, settings.CHAIN_SCAN_RANGE):
         last = min(start + settings.CHAIN_SCAN_RANGE - 1, cursor.block_number)
         found = _transfers(node, here, start, last)
+        _let_go_of_invented(node, here, found, first=start, last=last)
         _write_behind(here, found, last)
         count += len(found)
     return count
+
+
+def _let_go_of_invented(
+    node: rpc.Node, here: network.Network, found: Sequence[usdc.Transfer], *, first: int, last: int
+) -> None:
+    """Orphan deposits that neither the logs of these blocks show nor a receipt: two answers, as one may lie again."""
+    shown = {(*transfer.log_key, transfer.receiver, transfer.amount_units) for transfer in found}
+    rows = Deposit.objects.filter(chain_id=here.chain_id, block_number__range=(first, last), state__in=deposits.DUE)
+    for row in rows.filter(posted_to=""):
+        if (row.tx_hash, row.log_index, row.receiver, row.amount_units) not in shown and not opinions.stands(
+            node, here, row
+        ):
+            sightings.let_go(row, at=clock.now())
 
 
 def look_up(tx_hash: bytes) -> int:

@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 
 from accounts import clock, ids
 from accounts.edge.fields import units_to_text
@@ -71,6 +71,14 @@ def write(here: network.Network, found: Sequence[usdc.Transfer]) -> int:
     for deposit in Deposit.objects.filter(pk__in=[deposit_id for (deposit_id,) in news]):
         tell("deposit.seen", deposit, at=at)
     return len(news)
+
+
+@transaction.atomic
+def let_go(deposit: Deposit, *, at: datetime) -> None:
+    """Orphan a row that stands for nothing on the chain, unless somebody has posted it or moved it meanwhile."""
+    same = Deposit.objects.filter(pk=deposit.pk, block_hash=deposit.block_hash, state=deposit.state, posted_to="")
+    if same.update(state=Deposit.State.ORPHANED):
+        tell("deposit.orphaned", deposit, at=at)
 
 
 def tell(kind: str, deposit: Deposit, *, at: datetime) -> None:
