@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from escrow import leases, ledger, payouts, reconciliation, relays, withdrawals
+from escrow import leases, ledger, payouts, recognition, reconciliation, relays, withdrawals
 from escrow.chain import rpc
-from escrow.models import Authorization, RelayTransaction, Withdrawal
+from escrow.models import Authorization, Relayer, RelayTransaction, Withdrawal
 from escrow.tests.chain import UNITS
-from escrow.tests.treasury import run, treasury_tick
+from escrow.tests.forgotten import pay_unknown, spend_nonce_of
+from escrow.tests.treasury import entry_for, run, treasury_tick
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -157,3 +158,33 @@ def test_a_sweep_that_died_after_its_nonce_goes_on(chain, alice, pay_in, dying):
     assert chain.balance(chain.treasury) == 160 * UNITS
     assert RelayTransaction.objects.get().state == "confirmed"
     assert ledger.balance("suspense", "platform") == 0
+
+
+RECOGNITION = [
+    ("row of the outflow written", lambda: recognition, "recognise", dying_before),
+    ("in the middle of recognising", lambda: withdrawals, "end", dying_after),
+    ("withdrawal of the past written", lambda: ledger, "post", dying_before),
+    ("recognised, the alarm still on", lambda: recognition, "recognise", dying_after),
+    ("before the nonces are caught up", lambda: relays, "catch_up", dying_before),
+]
+
+
+@pytest.mark.parametrize(("owner", "name", "death"), [p[1:] for p in RECOGNITION], ids=[p[0] for p in RECOGNITION])
+def test_a_forgotten_payout_is_recognised_once_whoever_dies(chain, rich, dying, ask, balance_of, owner, name, death):
+    waiting, receiver = ask(), entry_for(rich).address
+    pay_unknown(chain, waiting.address, 40 * UNITS, nonce=payouts.nonce_of(waiting))
+    pay_unknown(chain, receiver, 10 * UNITS)
+    spend_nonce_of(chain, Relayer.objects.first().address)
+    chain.finalize()
+
+    with dying(owner(), name, death), pytest.raises(Killed):
+        recognition.recognise_due()
+    recognition.recognise_due()
+
+    waiting.refresh_from_db()
+    assert waiting.state == "recognised"
+    assert Withdrawal.objects.filter(state="recognised").count() == 2
+    assert balance_of("available", rich) == 50 * UNITS - waiting.fee_units
+    assert balance_of("withdrawing", rich) == 0
+    assert recognition.recognise_due() == 0
+    assert reconciliation.compare().difference_units == 0

@@ -7,7 +7,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from eth_hash.auto import keccak
 
-from accounts import clock
+from accounts import alerts, clock
 from accounts.models import Event
 from escrow import (
     address_book,
@@ -20,7 +20,7 @@ from escrow import (
     sweeps,
     withdrawals,
 )
-from escrow.chain import local, rpc, usdc
+from escrow.chain import addresses, local, rpc, usdc
 from escrow.models import (
     Authorization,
     Deposit,
@@ -136,6 +136,28 @@ class TestAuthorize:
 
         assert sorted(Withdrawal.objects.values_list("state", flat=True)) == ["authorized", "requested"]
         assert {first.pk, second.pk} == set(Withdrawal.objects.values_list("pk", flat=True))
+
+    def test_many_that_are_not_covered_keep_nobody_from_their_turn(self, chain, rich, ask, credit, settings):
+        credit(rich, 1_000 * UNITS)
+        too_much = [ask(150 * UNITS) for _ in range(3)]
+        fine = ask(40 * UNITS)
+
+        assert payouts.authorize_due(limit=2) == 1
+
+        fine.refresh_from_db()
+        assert fine.state == State.AUTHORIZED
+        assert {withdrawals.lock(one.pk).state for one in too_much} == {State.REQUESTED}
+
+    def test_many_whose_deposits_are_not_final_keep_nobody_from_their_turn(self, chain, rich, ask):
+        head = chain.head().number
+        waiting = [ask(2 * UNITS) for _ in range(3)]
+        Withdrawal.objects.update(credited_block=head + 100)
+        fine = ask(2 * UNITS)
+
+        assert payouts.authorize_due(limit=2) == 1
+
+        assert withdrawals.lock(fine.pk).state == State.AUTHORIZED
+        assert {withdrawals.lock(one.pk).state for one in waiting} == {State.REQUESTED}
 
     def test_treasury_short_sweeps_first_and_pays_after(self, chain, rich, ask, bob, pay_in, settings):
         settings.SWEEP_ABOVE_UNITS = 10_000 * UNITS
@@ -436,6 +458,13 @@ class TestRelay:
         relays.push_due()
 
         assert RelayAttempt.objects.filter(relay__withdrawal=withdrawal).count() == 1
+        relay = RelayTransaction.objects.get(withdrawal=withdrawal)
+        assert alerts.is_sounding("relay_stuck_at_fee_cap", str(relay.pk))
+
+        settings.RELAY_MAX_FEE_WEI = 200 * 10**9
+        chain.automine(True)
+        run(chain, 2)
+        assert not alerts.is_sounding("relay_stuck_at_fee_cap")
 
     def test_a_replacement_costs_no_more_than_the_cap_whatever_the_node_suggests(
         self, chain, rich, ask, monkeypatch, settings
@@ -464,6 +493,50 @@ class TestRelay:
             payouts.relay_due(limit=1)
 
         assert RelayTransaction.objects.get(purpose="withdrawal").withdrawal_id == fine.pk
+        assert alerts.is_sounding("payout_would_revert", str(refused.pk))
+        assert not alerts.is_sounding("payout_would_revert", str(fine.pk))
+
+    def test_the_alert_of_one_that_would_revert_ends_with_it(self, chain, rich, ask, settings):
+        refused = ask(20 * UNITS)
+        chain.do(chain.usdc, keccak(b"blacklist(address)")[:4] + refused.address.rjust(32, b"\0"))
+        payouts.authorize_due()
+        payouts.relay_due()
+        assert alerts.is_sounding("payout_would_revert")
+
+        chain.pass_time(settings.AUTHORIZATION_SECONDS + 60)
+        chain.finalize()
+        payouts.settle_due()
+
+        assert not alerts.is_sounding("payout_would_revert")
+
+    def test_one_that_a_stranger_has_submitted_alarms_nobody(self, chain, rich, ask):
+        ask(20 * UNITS)
+        payouts.authorize_due()
+        chain.do(chain.usdc, payouts._signed_call(chain.node, network_of(chain), Authorization.objects.get()))
+
+        assert payouts.relay_due() == 0
+        assert not alerts.is_sounding("payout_would_revert")
+
+    def test_a_relayer_whose_key_is_gone_stops_none_of_the_others(self, chain, rich, ask, settings):
+        for _ in range(2):
+            ask(2 * UNITS)
+        payouts.authorize_due()
+        payouts.relay_due()
+        first, second = RelayTransaction.objects.filter(purpose="withdrawal").order_by("pk")
+        assert first.relayer_id != second.relayer_id
+        path_of = dict(zip(chain.deployed["relayers"], settings.RELAYER_KEYSTORES, strict=True))
+        settings.RELAYER_KEYSTORES = [path_of[second.relayer.address]]
+
+        relays.push_due()
+
+        assert [one.attempts.count() for one in (first, second)] == [0, 1]
+        lost = addresses.to_text(first.relayer.address)
+        assert alerts.is_sounding("key_refused", lost)
+        settings.RELAYER_KEYSTORES = list(path_of.values())
+        RelayTransaction.objects.update(lease_until=None)
+        run(chain)
+        assert not alerts.is_sounding("key_refused", lost)
+        assert set(Withdrawal.objects.values_list("state", flat=True)) == {"settled"}
 
     def test_of_a_lapsed_payout_the_nonce_is_filled(self, chain, rich, ask, settings):
         withdrawal = ask()
