@@ -1,4 +1,8 @@
-"""`python -m bench`: complete jobs over HTTP. (What the ledger alone costs: `python bench/ledger.py`.)"""
+"""
+`python -m bench`: complete jobs over HTTP.
+
+(What the ledger alone costs: `python bench/ledger.py`; a scan: `python -m bench.scan`.)
+"""
 
 import sys
 

@@ -26,8 +26,23 @@ class Signer(Protocol):
 
 
 def open_all() -> None:
-    """Open what can be opened only once: a passphrase that comes by a pipe, before the worker forks."""
-    _chosen().open_all()
+    """
+    Open every key that the settings name, before the worker forks: a passphrase that comes by a pipe comes once.
+
+    :raises KeyRefused: naming each that does not open, after the others are open
+    """
+    named = {
+        "keystore": [*settings.TREASURY_EARLIER_KEYSTORES, *settings.RELAYER_KEYSTORES],
+        "kms": [*settings.TREASURY_EARLIER_KMS_KEYS, *settings.RELAYER_KMS_KEYS],
+    }
+    refusals = []
+    for signer in _signers(named):
+        try:
+            signer.open_all()
+        except KeyRefused as refusal:
+            refusals.append(str(refusal))
+    if refusals:
+        raise KeyRefused("; ".join(refusals))
 
 
 def treasury_address() -> bytes:

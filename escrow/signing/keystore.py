@@ -18,7 +18,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_typing import Hash32
 
-from escrow.signing.signatures import KeyRefused, Signature, Signed
+from escrow.signing.signatures import KeyRefused, Signature, Signed, addresses_of
 
 _lock = threading.Lock()
 _opened: dict[str, LocalAccount] = {}
@@ -26,10 +26,11 @@ _passphrases: dict[int | str, str] = {}
 
 
 def open_all() -> None:
-    """Open every key there is, before the worker makes further processes of itself: a pipe can be read once."""
-    for path in filter(None, [settings.TREASURY_KEYSTORE, *settings.TREASURY_EARLIER_KEYSTORES]):
-        _account(path)
-    relayer_addresses()
+    """Open every key that the settings name, before the worker forks: a pipe can be read once."""
+    named = [settings.TREASURY_KEYSTORE, *settings.TREASURY_EARLIER_KEYSTORES, *settings.RELAYER_KEYSTORES]
+    _, refusals = addresses_of(named, _address_of)
+    if refusals:
+        raise KeyRefused("; ".join(refusals))
 
 
 def treasury_address() -> bytes:
@@ -45,8 +46,11 @@ def earlier_treasury_addresses() -> list[bytes]:
 
 
 def relayer_addresses() -> list[bytes]:
-    """The relayers whose keys are here."""
-    return [_address_of(path) for path in settings.RELAYER_KEYSTORES]
+    """The relayers whose keys are here and open: one that does not stops none of the others."""
+    found, refusals = addresses_of(settings.RELAYER_KEYSTORES, _address_of)
+    if refusals and not found:
+        raise KeyRefused("; ".join(refusals))
+    return found
 
 
 def sign_digest(address: bytes, digest: bytes) -> Signature:

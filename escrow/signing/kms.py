@@ -7,6 +7,7 @@ chain wants of it is found by recovering the signer, so a signature of another k
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -23,35 +24,42 @@ from eth_keys import datatypes as secp256k1
 from eth_keys.constants import SECPK1_N
 from eth_keys.exceptions import BadSignature, ValidationError
 
-from escrow.signing.signatures import KeyRefused, Signature, Signed
+from escrow.signing.signatures import KeyRefused, Signature, Signed, addresses_of
 
 # A relay waits for its signature; a claim on a row outlives two tries of connecting and reading.
 QUICKLY = Config(connect_timeout=3, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
 
 _lock = threading.Lock()
-_clients: dict[str, Any] = {}
+_clients: dict[tuple[int, str], Any] = {}
 _public_keys: dict[tuple[str, str], secp256k1.PublicKey] = {}
 
 
 def open_all() -> None:
-    """Nothing to open: a connection is made by the process that uses it."""
+    """Ask for the public key of every key that the settings name."""
+    named = [settings.TREASURY_KMS_KEY, *settings.TREASURY_EARLIER_KMS_KEYS, *settings.RELAYER_KMS_KEYS]
+    _, refusals = addresses_of(named, _address_of)
+    if refusals:
+        raise KeyRefused("; ".join(refusals))
 
 
 def treasury_address() -> bytes:
     """The address whose key signs new payouts."""
     if not settings.TREASURY_KMS_KEY:
         raise KeyRefused("TREASURY_KMS_KEY is not set")
-    return _public_key(settings.TREASURY_KMS_KEY).to_canonical_address()
+    return _address_of(settings.TREASURY_KMS_KEY)
 
 
 def earlier_treasury_addresses() -> list[bytes]:
     """The treasuries that signed before, oldest first as the settings name them."""
-    return [_public_key(key_id).to_canonical_address() for key_id in settings.TREASURY_EARLIER_KMS_KEYS]
+    return [_address_of(key_id) for key_id in settings.TREASURY_EARLIER_KMS_KEYS]
 
 
 def relayer_addresses() -> list[bytes]:
-    """The relayers whose keys are here."""
-    return [_public_key(key_id).to_canonical_address() for key_id in settings.RELAYER_KMS_KEYS]
+    """The relayers whose keys are here and known to AWS: one that is not stops none of the others."""
+    found, refusals = addresses_of(settings.RELAYER_KMS_KEYS, _address_of)
+    if refusals and not found:
+        raise KeyRefused("; ".join(refusals))
+    return found
 
 
 def sign_digest(address: bytes, digest: bytes) -> Signature:
@@ -80,11 +88,15 @@ def _holder(address: bytes, key_ids: list[str]) -> str:
     refusals = []
     for key_id in filter(None, key_ids):
         try:
-            if _public_key(key_id).to_canonical_address() == address:
+            if _address_of(key_id) == address:
                 return key_id
         except KeyRefused as refusal:  # one key that AWS does not give stops none of the others
             refusals.append(str(refusal))
     raise KeyRefused("; ".join([f"no key in KMS is that of 0x{address.hex()}", *refusals]))
+
+
+def _address_of(key_id: str) -> bytes:
+    return _public_key(key_id).to_canonical_address()
 
 
 def _public_key(key_id: str) -> secp256k1.PublicKey:
@@ -128,11 +140,14 @@ def _ask(operation: str, **asked: Any) -> dict[str, Any]:
 
 
 def _client() -> Any:
+    # Threads may share a client, though not make one; processes may not share its connections.
     endpoint = settings.KMS_ENDPOINT_URL
-    with _lock:  # clients may be shared between threads, making one may not
-        if endpoint not in _clients:
-            _clients[endpoint] = boto3.session.Session().client("kms", endpoint_url=endpoint or None, config=QUICKLY)
-        return _clients[endpoint]
+    with _lock:
+        known = _clients.get((os.getpid(), endpoint))
+        if known is None:
+            known = boto3.session.Session().client("kms", endpoint_url=endpoint or None, config=QUICKLY)
+            _clients[(os.getpid(), endpoint)] = known
+        return known
 
 
 def _name(key_id: str) -> str:

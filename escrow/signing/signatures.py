@@ -1,5 +1,6 @@
 """What signing gives, or that a key refuses: the same whichever way keys are kept."""
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 
@@ -20,3 +21,14 @@ class Signed(NamedTuple):
 
     raw: bytes
     hash: bytes
+
+
+def addresses_of(names: Iterable[str], address_of: Callable[[str], bytes]) -> tuple[list[bytes], list[str]]:
+    """The addresses of those of these keys that open, and why the others do not."""
+    found, refusals = [], []
+    for name in filter(None, names):
+        try:
+            found.append(address_of(name))
+        except KeyRefused as refusal:
+            refusals.append(str(refusal))
+    return found, refusals

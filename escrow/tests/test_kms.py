@@ -17,6 +17,8 @@ from escrow.tests.chain import UNITS
 from escrow.tests.kms import aws, forget, new_key
 from escrow.tests.treasury import entry_for, run
 
+MISSING = "arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+
 
 @pytest.fixture
 def cloud(settings):
@@ -158,9 +160,28 @@ class TestPublicKeys:
     def test_one_that_is_missing_stops_none_of_the_others(self, keys, settings):
         address, digest = keys.treasury_address(), keccak(b"a payment")
         settings.TREASURY_EARLIER_KMS_KEYS = [settings.TREASURY_KMS_KEY]
-        settings.TREASURY_KMS_KEY = "arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+        settings.TREASURY_KMS_KEY = MISSING
 
         assert signer_of(digest, keys.sign_digest(address, digest)) == address
+
+    def test_of_all_are_asked_for_before_the_worker_forks(self, keys, settings):
+        from escrow.signing import kms
+
+        settings.RELAYER_KMS_KEYS = [MISSING, *settings.RELAYER_KMS_KEYS]
+
+        with pytest.raises(keys.KeyRefused, match="NotFoundException"):
+            keys.open_all()
+
+        assert len(kms._public_keys) == 3
+        assert len(keys.relayer_addresses()) == 2
+
+    def test_are_shared_by_processes_and_connections_are_not(self, keys, monkeypatch):
+        from escrow.signing import kms
+
+        parents = kms._client()
+        monkeypatch.setattr(kms.os, "getpid", lambda: -1)
+
+        assert kms._client() is not parents
 
 
 class TestWhenAwsRefuses:
@@ -182,10 +203,11 @@ class TestWhenAwsRefuses:
         assert not [secret for secret in ("123456789012", "bailee", "AQoD") if secret in str(refusal.value)]
 
     def test_a_key_that_is_not_there_is_named_without_the_account(self, keys, settings):
-        missing = "key/00000000-0000-0000-0000-000000000000"
-        settings.TREASURY_KMS_KEY = f"arn:aws:kms:eu-central-1:123456789012:{missing}"
+        settings.TREASURY_KMS_KEY = MISSING
 
-        with pytest.raises(keys.KeyRefused, match=f"^KMS get_public_key {missing}: NotFoundException$"):
+        with pytest.raises(
+            keys.KeyRefused, match=r"^KMS get_public_key key/0{8}-0{4}-0{4}-0{4}-0{12}: NotFoundException$"
+        ):
             keys.treasury_address()
 
     def test_without_a_key_in_the_settings(self, keys, settings):

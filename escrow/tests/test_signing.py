@@ -144,6 +144,43 @@ class TestOneDoor:
 
         assert len(keystore._opened) == 4
 
+    def test_opens_all_that_open_and_names_the_others(self, chain, keystore, settings):
+        from escrow.signing import keys
+
+        settings.TREASURY_EARLIER_KEYSTORES = [str(chain.state_dir / "keys" / "none.json")]
+
+        with pytest.raises(keys.KeyRefused, match=r"^none\.json: No such file"):
+            keys.open_all()
+
+        assert len(keystore._opened) == 3
+
+    def test_opens_earlier_keys_in_files_where_the_present_ones_are_in_kms(self, chain, keystore, settings):
+        from escrow.signing import keys
+
+        settings.TREASURY_SIGNER = "kms"
+        settings.TREASURY_KMS_KEY = ""
+        settings.TREASURY_EARLIER_KEYSTORES = [settings.TREASURY_KEYSTORE]
+        settings.TREASURY_KEYSTORE, settings.RELAYER_KEYSTORES = "", []
+
+        keys.open_all()
+
+        assert len(keystore._opened) == 1
+
+
+class TestRelayers:
+    def test_one_that_does_not_open_stops_none_of_the_others(self, chain, keystore, settings):
+        whole = keystore.relayer_addresses()
+        settings.RELAYER_KEYSTORES = [str(chain.state_dir / "keys" / "none.json"), *settings.RELAYER_KEYSTORES]
+
+        assert len(whole) == 2
+        assert keystore.relayer_addresses() == whole
+
+    def test_none_that_opens_is_a_refusal(self, chain, keystore, settings):
+        settings.RELAYER_KEYSTORES = [str(chain.state_dir / "keys" / "none.json")]
+
+        with pytest.raises(keystore.KeyRefused, match=r"none\.json"):
+            keystore.relayer_addresses()
+
 
 def new_keystore(chain, name: str) -> str:
     """A keystore of another key, under the passphrase of the others."""

@@ -20,10 +20,11 @@ class Command(BaseCommand):
         from escrow.signing import keys  # refuses to be imported anywhere else
 
         here, node = network.current(), network.node()
-        signing = [*keys.earlier_treasury_addresses(), keys.treasury_address()]
         try:
+            keys.open_all()  # a relayer whose key does not open is not left out in silence
+            signing = [*keys.earlier_treasury_addresses(), keys.treasury_address()]
             self._record_treasuries(here.chain_id, signing)
-        except (Conflict, addresses.BadAddress) as refusal:
+        except (Conflict, addresses.BadAddress, keys.KeyRefused) as refusal:
             raise CommandError(str(refusal)) from None
         for relayer in keys.relayer_addresses():
             next_nonce = node.transaction_count(relayer, block="pending")
