@@ -5,7 +5,7 @@ import secrets
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from accounts import ids
+from accounts import alerts, ids
 from accounts.models import Event
 from escrow import deposit_addresses, deposits, ledger, scans
 from escrow.chain import forwarders, local, network, rpc, usdc
@@ -262,6 +262,32 @@ class TestCredit:
 
         assert states() == [State.SEEN]
         assert ledger.balance("available", str(alice.id)) == 0
+
+    def test_of_the_others_goes_on_where_the_node_refuses_one_receipt(self, chain, alice, bob, pay_in, liar):
+        refused = rpc.text(pay_in(alice, 50 * UNITS))
+        pay_in(bob, 5 * UNITS)
+        chain.finalize()
+        scans.scan()
+        error = {"jsonrpc": "2.0", "error": {"code": -32000, "message": "header not found"}}
+        liar.fault(
+            "eth_getTransactionReceipt",
+            lambda request, answer: {**error, "id": request["id"]} if request["params"] == [refused] else answer,
+        )
+
+        with pytest.raises(rpc.NodeRefused):
+            deposits.credit_due()
+
+        assert states() == [State.SEEN, State.CREDITED]
+        assert alerts.is_sounding("chain_unreadable", "credit")
+
+    def test_of_small_ones_before_they_are_final_is_not_even_asked_for(self, chain, alice, pay_in, liar):
+        pay_in(alice, 400_000)
+        chain.mine(5)
+        scans.scan()
+
+        deposits.credit_due()
+
+        assert liar.calls["eth_getTransactionReceipt"] == 0
 
     def test_happens_once(self, chain, alice, pay_in):
         pay_in(alice, 50 * UNITS)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from accounts import alerts, pauses
+from accounts import alerts, clock, pauses
 from escrow import deposits, heads, ledger, scans, withdrawals
 from escrow.chain import network, rpc
-from escrow.models import Deposit, ScanCursor
+from escrow.models import Deposit, PayoutGuard, ScanCursor, ScannedBlock
 from escrow.tests.chain import UNITS, LocalChain
 from escrow.tests.liar import liar as lying_in_front_of
 from escrow.tests.treasury import entry_for
@@ -70,6 +70,27 @@ class TestFinalBlockThatChanged:
 
         assert not alerts.is_sounding("deep_reorg")
         assert pauses.is_paused(pauses.Flag.WITHDRAWALS)  # only people resume
+
+    def test_has_what_was_paid_in_the_new_blocks_looked_at_again(self, chain, spent):
+        known = ScanCursor.objects.get().finalized_number
+        PayoutGuard.objects.create(chain_id=chain.chain_id, checked_block=known, checked_at=clock.now())
+        lose(chain, spent)
+
+        scans.scan()
+
+        assert PayoutGuard.objects.get().checked_block < spent.block_number
+
+    def test_is_found_though_finality_stood_still_for_longer_than_blocks_are_remembered(
+        self, chain, spent, monkeypatch
+    ):
+        monkeypatch.setattr(scans, "REMEMBERED", 3)
+
+        for _ in range(6):
+            chain.mine()
+            scans.scan()
+
+        oldest = ScannedBlock.objects.order_by("number").first().number
+        assert oldest == ScanCursor.objects.get().finalized_number - 3
 
     def test_stops_crediting_until_the_scan_has_walked_back(self, chain, spent, bob, pay_in):
         lose(chain, spent)
