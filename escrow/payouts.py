@@ -18,7 +18,7 @@ from django.db.models import Q, QuerySet
 from eth_hash.auto import keccak
 
 from accounts import alerts, clock, pauses
-from escrow import funds, guard, heads, leases, ledger, relays, sweeps, withdrawals
+from escrow import funds, guard, heads, leases, ledger, relays, sweeps, withdrawal_moves, withdrawals
 from escrow import withdrawal_table as table
 from escrow.chain import addresses, network, rpc, usdc
 from escrow.models import Authorization, RelayTransaction, Withdrawal
@@ -208,8 +208,8 @@ def settle(withdrawal_id: UUID, *, used: usdc.AuthorizationLog, at: datetime | N
     proof = {"tx_hash": used.tx_hash, "block_number": used.block_number, "block_hash": used.block_hash}
     withdrawals.end(withdrawal, Action.SETTLE, at=at, **proof)
     withdrawals.tell("withdrawal.settled", withdrawal, at=at)
-    if moves := withdrawals.settle_moves(withdrawal):
-        ledger.post(withdrawals.reference(withdrawal, "settle"), kind="withdrawal_settle", moves=moves, at=at)
+    if moves := withdrawal_moves.settled(withdrawal):
+        ledger.post(withdrawal_moves.reference(withdrawal, "settle"), kind="withdrawal_settle", moves=moves, at=at)
     return withdrawal
 
 
@@ -224,8 +224,8 @@ def refund(withdrawal_id: UUID, *, at: datetime | None = None) -> Withdrawal:
     at = at or clock.now()
     withdrawals.end(withdrawal, Action.REFUND, at=at)
     withdrawals.tell("withdrawal.refunded", withdrawal, at=at)
-    if moves := withdrawals.give_back_moves(withdrawal):
-        ledger.post(withdrawals.reference(withdrawal, "refund"), kind="withdrawal_refund", moves=moves, at=at)
+    if moves := withdrawal_moves.given_back(withdrawal):
+        ledger.post(withdrawal_moves.reference(withdrawal, "refund"), kind="withdrawal_refund", moves=moves, at=at)
     return withdrawal
 
 

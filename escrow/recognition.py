@@ -18,7 +18,7 @@ from django.db import transaction
 from accounts import alerts, clock, ids
 from accounts.errors import Conflict, Invalid, NotAllowed, NotFound
 from accounts.models import Agent, User
-from escrow import guard, heads, ledger, outflows, payouts, relays, withdrawals
+from escrow import guard, heads, ledger, outflows, payouts, relays, withdrawal_moves, withdrawals
 from escrow import withdrawal_table as table
 from escrow.chain import network, rpc, usdc
 from escrow.ledger import Move
@@ -196,7 +196,7 @@ def _paid_for(outflow: Outflow, asked: Withdrawal, *, at: datetime) -> Outflow:
     if asked.owner == Withdrawal.Owner.INTERNAL:
         return _explain(outflow, Explanation.INTERNAL, at=at)
     _explain(outflow, Explanation.PAYOUT, withdrawal=asked, at=at)
-    moves = withdrawals.settle_moves(asked)
+    moves = withdrawal_moves.settled(asked)
     ledger.post(_reference(outflow), kind="withdrawal_recognise", moves=moves, at=at)
     return outflow
 

@@ -19,11 +19,11 @@ from accounts.edge.fields import units_to_text
 from accounts.errors import Conflict, Invalid, NotAllowed, NotFound
 from accounts.events import log
 from accounts.models import Agent, Token, User
-from escrow import address_book, guard, income, ledger, withdrawal_limits
+from escrow import address_book, guard, ledger, withdrawal_limits, withdrawal_moves
 from escrow import withdrawal_table as table
 from escrow.chain import addresses, network
 from escrow.ledger import Move
-from escrow.models import Deposit, Entry, Withdrawal, WithdrawalApproval
+from escrow.models import Deposit, Withdrawal, WithdrawalApproval
 from escrow.withdrawal_table import Action
 
 State, Owner = Withdrawal.State, Withdrawal.Owner
@@ -90,7 +90,7 @@ def begin(withdrawal: Withdrawal, *, held_for: list[str], actor: str, at: dateti
     tell("withdrawal.requested", withdrawal, at=at)
     if held_for:
         tell("withdrawal.held", withdrawal, at=at)
-    _post(withdrawal, "request", moves=request_moves(withdrawal), at=at, actor=actor)
+    _post(withdrawal, "request", moves=withdrawal_moves.requested(withdrawal), at=at, actor=actor)
     return withdrawal
 
 
@@ -109,7 +109,7 @@ def cancel(withdrawal_id: UUID, *, agent: Agent, at: datetime | None = None) -> 
 
 
 @transaction.atomic
-def call_off(withdrawal_id: UUID, *, by: User, at: datetime | None = None) -> Withdrawal:
+def call_off(withdrawal_id: UUID, *, by: User, reason: str = "", at: datetime | None = None) -> Withdrawal:
     """
     Call off what treasurers asked for, before it is authorized: whoever asked, or any of them for an internal move.
 
@@ -120,6 +120,7 @@ def call_off(withdrawal_id: UUID, *, by: User, at: datetime | None = None) -> Wi
     require_treasurer(by)
     if withdrawal.asked_by_id != by.pk and withdrawal.owner != Owner.INTERNAL:
         raise NotAllowed("Whoever asked for it can call it off; another treasurer can refuse it.")
+    _add_note(withdrawal, "Called off", reason)
     return _give_back(withdrawal, Action.CANCEL, "withdrawal.cancelled", actor=f"user:{by.pk}", at=at)
 
 
@@ -183,11 +184,7 @@ def reject(
         require_treasurer(by)
     if revision is not None and withdrawal.state == State.HELD and withdrawal.revision != revision:
         raise RevisionChanged(revision=withdrawal.revision)
-    if reason:
-        withdrawal.note = (
-            f"{withdrawal.note}\nRefused: {reason}".lstrip()[:500] if withdrawal.asked_by_id else reason[:500]
-        )
-        withdrawal.save(update_fields=["note"])
+    _add_note(withdrawal, "Refused", reason)
     actor = f"user:{by.pk}" if by else "system"
     return _give_back(withdrawal, Action.REJECT, "withdrawal.rejected", actor=actor, at=at)
 
@@ -257,43 +254,6 @@ def end(withdrawal: Withdrawal, action: Action, *, at: datetime, **proof: Any) -
     withdrawal.save(update_fields=[*fields, "closed_at", "lease_until", *proof])
 
 
-def request_moves(withdrawal: Withdrawal) -> list[Move]:
-    """Amount and fee out of what they are paid from; nothing for a move between addresses of ours."""
-    if withdrawal.owner == Owner.INTERNAL:
-        return []
-    total = withdrawal.amount_units + withdrawal.fee_units
-    from_platform = withdrawal.owner == Owner.PLATFORM
-    taken = income.taken(total) if from_platform else [Move(*_source(withdrawal), -total)]
-    return [*taken, Move("withdrawing", _owner_key(withdrawal), total)]
-
-
-def settle_moves(withdrawal: Withdrawal) -> list[Move]:
-    """The amount has left the chain's custody, the fee is income; nothing for a move between addresses of ours."""
-    if withdrawal.owner == Owner.INTERNAL:
-        return []
-    amount, fee = withdrawal.amount_units, withdrawal.fee_units
-    moves = [
-        Move("withdrawing", _owner_key(withdrawal), -(amount + fee)),
-        Move("custody", f"chain:{withdrawal.chain_id}", amount),
-        Move(*ledger.fee_account(reference(withdrawal, "settle")), fee),
-    ]
-    return [move for move in moves if move.amount_units]
-
-
-def give_back_moves(withdrawal: Withdrawal) -> list[Move]:
-    """The whole of it, fee included, back to where it came from; nothing for a move between addresses of ours."""
-    if withdrawal.owner == Owner.INTERNAL:
-        return []
-    total = withdrawal.amount_units + withdrawal.fee_units
-    from_platform = withdrawal.owner == Owner.PLATFORM
-    back = _given_by_income(withdrawal) if from_platform else [Move(*_source(withdrawal), total)]
-    return [Move("withdrawing", _owner_key(withdrawal), -total), *back]
-
-
-def reference(withdrawal: Withdrawal, what: str) -> str:
-    return f"withdrawal:{withdrawal.id}:{what}"
-
-
 def tell(kind: str, withdrawal: Withdrawal, *, at: datetime) -> None:
     """Tell the agent, if it has one, what became of its withdrawal."""
     if withdrawal.agent_id is None:
@@ -331,32 +291,24 @@ def _hold(withdrawal: Withdrawal, reasons: list[str], *, at: datetime) -> None:
     withdrawal.approve_by = at + timedelta(seconds=settings.WITHDRAWAL_APPROVAL_SECONDS)
 
 
+def _add_note(withdrawal: Withdrawal, what: str, reason: str) -> None:
+    """Keep why it ended, beside what a treasurer asked for it for."""
+    if reason:
+        withdrawal.note = f"{withdrawal.note}\n{what}: {reason}".lstrip()[:NOTE_CHARS]
+        withdrawal.save(update_fields=["note"])
+
+
 def _give_back(withdrawal: Withdrawal, action: Action, event: str, *, actor: str, at: datetime | None) -> Withdrawal:
     guard.refuse_giving_back()
     at = at or clock.now()
     end(withdrawal, action, at=at)
     tell(event, withdrawal, at=at)
-    _post(withdrawal, "refund", moves=give_back_moves(withdrawal), at=at, actor=actor)
+    _post(withdrawal, "refund", moves=withdrawal_moves.given_back(withdrawal), at=at, actor=actor)
     return withdrawal
-
-
-def _source(withdrawal: Withdrawal) -> tuple[str, str]:
-    """What it is paid from, unless that is the platform's income, which has many accounts."""
-    if withdrawal.owner == Owner.RETURN:
-        return ("suspense", ledger.PLATFORM)
-    return ("available", str(withdrawal.agent_id))
-
-
-def _given_by_income(withdrawal: Withdrawal) -> list[Move]:
-    request = Entry.objects.filter(transfer__reference=reference(withdrawal, "request"), amount__lt=0)
-    given = request.values_list("account__kind", "account__owner_key", "amount")
-    return [Move(kind, owner_key, -amount) for kind, owner_key, amount in given]
-
-
-def _owner_key(withdrawal: Withdrawal) -> str:
-    return str(withdrawal.agent_id) if withdrawal.owner == Owner.AGENT else ledger.PLATFORM
 
 
 def _post(withdrawal: Withdrawal, what: str, *, moves: list[Move], actor: str, at: datetime) -> None:
     if moves:
-        ledger.post(reference(withdrawal, what), kind=f"withdrawal_{what}", moves=moves, actor=actor, at=at)
+        ledger.post(
+            withdrawal_moves.reference(withdrawal, what), kind=f"withdrawal_{what}", moves=moves, actor=actor, at=at
+        )

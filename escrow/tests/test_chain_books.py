@@ -6,7 +6,7 @@ import pytest
 from django.db import connection, transaction
 
 from accounts import clock, ids
-from escrow import books, ledger, platform_payouts, withdrawals
+from escrow import books, ledger, platform_payouts, withdrawal_moves
 from escrow.ledger import Move
 from escrow.models import Outflow, Withdrawal
 from escrow.tests.chain import UNITS
@@ -108,8 +108,8 @@ class TestPlatform:
         assert wrong() == {WITHDRAWING, ENDS}
 
     def test_given_back_while_it_is_open(self, asked):
-        reference = withdrawals.reference(asked, "refund")
-        ledger.post(reference, kind="test", moves=withdrawals.give_back_moves(asked), at=clock.now())
+        reference = withdrawal_moves.reference(asked, "refund")
+        ledger.post(reference, kind="test", moves=withdrawal_moves.given_back(asked), at=clock.now())
 
         assert wrong() == {WITHDRAWING, ENDS}
 
@@ -125,7 +125,7 @@ class TestInternal:
         withdrawal = internal()
 
         moves = [Move(*CUSTODY, -UNITS), Move("fees", "platform", UNITS)]
-        ledger.post(withdrawals.reference(withdrawal, "settle"), kind="test", moves=moves, at=clock.now())
+        ledger.post(withdrawal_moves.reference(withdrawal, "settle"), kind="test", moves=moves, at=clock.now())
 
         assert wrong() == {ENDS}
 
@@ -144,7 +144,7 @@ class TestRecognised:
         self.debit(alice, outflow)
         assert wrong() == set()
 
-        self.debit(alice, outflow, withdrawals.reference(withdrawal, "settle"))
+        self.debit(alice, outflow, withdrawal_moves.reference(withdrawal, "settle"))
         assert wrong() == {ENDS}
 
     def test_under_anothers_log_is_wrong(self, alice, credit):
