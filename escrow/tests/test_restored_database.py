@@ -149,9 +149,10 @@ class TestARestoredDatabase:
         assert called_off.state == "cancelled"
 
     def test_eight_recognisers_at_once_post_each_payout_once(self, chain, rich, forgotten, race, balance_of):
-        race(*[recognition.recognise_due] * 8)
+        outcomes = race(*[recognition.recognise_due] * 8)
         recognition.recognise_due()
 
+        assert [outcome for outcome in outcomes if isinstance(outcome, Exception)] == []
         assert Withdrawal.objects.filter(state="recognised").count() == 3
         assert Outflow.objects.filter(explanation="payout").count() == 3
         assert balance_of("available", rich) == 100 * UNITS - 3 * 2 * UNITS - 2 * FEE
