@@ -41,6 +41,15 @@ def fail_inside() -> None:
         LocalAccount.unsafe_sign_hash = honest  # type: ignore[method-assign]
 
 
+@shared_task(ignore_result=True)
+def fail_inside_and_tell() -> None:
+    """The same, told where it is caught: the frames still hold what they held."""
+    try:
+        fail_inside()
+    except ZeroDivisionError:
+        log.exception("told where it was caught")
+
+
 @shared_task(ignore_result=True, acks_late=False)
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
