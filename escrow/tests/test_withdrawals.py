@@ -257,24 +257,24 @@ class TestHeld:
         settings.WITHDRAWAL_DAILY_LIMIT_UNITS = 50 * UNITS
         credit(alice, 1_000 * UNITS)
 
-        race(*[lambda: withdrawals.request(alice, amount_units=10 * UNITS, entry_id=entry.pk)] * 20)
+        race(*[lambda: withdrawals.request(alice, amount_units=10 * UNITS, entry_id=entry.pk)] * 50)
 
         states = list(Withdrawal.objects.values_list("state", flat=True))
-        assert (states.count("requested"), states.count("held")) == (5, 15)
+        assert (states.count("requested"), states.count("held")) == (5, 45)
 
     @pytest.mark.django_db(transaction=True)
     def test_the_platforms_limit_is_exact_over_many_agents(self, make_agent, credit, race, settings):
         settings.WITHDRAWAL_PLATFORM_DAILY_LIMIT_UNITS = 50 * UNITS
-        agents = [make_agent(f"agent-{n}") for n in range(12)]
+        agents = [make_agent(f"agent-{n}") for n in range(10)]
         books = []
         for agent in agents:
-            credit(agent, 20 * UNITS)
+            credit(agent, 60 * UNITS)
             books.append((agent, entry_of(agent).pk))
 
-        race(*[lambda a=a, e=e: withdrawals.request(a, amount_units=10 * UNITS, entry_id=e) for a, e in books])
+        race(*[lambda a=a, e=e: withdrawals.request(a, amount_units=10 * UNITS, entry_id=e) for a, e in books] * 5)
 
         states = list(Withdrawal.objects.values_list("state", flat=True))
-        assert (states.count("requested"), states.count("held")) == (5, 7)
+        assert (states.count("requested"), states.count("held")) == (5, 45)
 
     @pytest.mark.django_db(transaction=True)
     def test_of_fifty_requests_for_the_whole_balance_one_is_accepted(self, alice, credit, entry, race, balance_of):
