@@ -47,12 +47,13 @@ def write(here: network.Network, found: Sequence[usdc.Transfer]) -> int:
                 %s::bytea[], %s::bytea[], %s::bigint[], %s::text[], %s::timestamptz[]) AS n
             ON CONFLICT (chain_id, tx_hash, log_index) DO UPDATE
             SET (block_number, block_hash, sender, receiver, amount_units, seen_at, orphaned_at,
-                 explanation, explained_at, withdrawal_id, by_id, reason) = (
+                 explanation, explained_at, withdrawal_id, nonce, by_id, reason) = (
                 SELECT EXCLUDED.block_number, EXCLUDED.block_hash, EXCLUDED.sender, EXCLUDED.receiver,
                     EXCLUDED.amount_units, EXCLUDED.seen_at, NULL::timestamptz,
                     CASE WHEN keeps THEN o.explanation ELSE EXCLUDED.explanation END,
                     CASE WHEN keeps THEN o.explained_at ELSE EXCLUDED.explained_at END,
                     CASE WHEN keeps THEN o.withdrawal_id END,
+                    CASE WHEN keeps THEN o.nonce END,
                     CASE WHEN keeps THEN o.by_id END,
                     CASE WHEN keeps THEN o.reason ELSE '' END
                 FROM (SELECT o.explanation <> ''
@@ -60,7 +61,9 @@ def write(here: network.Network, found: Sequence[usdc.Transfer]) -> int:
                         = (EXCLUDED.sender, EXCLUDED.receiver, EXCLUDED.amount_units)
                     AND (o.orphaned_at IS NULL OR NOT EXISTS (
                         SELECT FROM escrow_outflow AS twin
-                        WHERE twin.withdrawal_id = o.withdrawal_id AND twin.id <> o.id
+                        WHERE twin.id <> o.id AND (
+                            twin.withdrawal_id = o.withdrawal_id OR (twin.sender, twin.nonce) = (o.sender, o.nonce)
+                        )
                     )) AS keeps) AS said
             )
             WHERE o.block_hash <> EXCLUDED.block_hash OR o.orphaned_at IS NOT NULL

@@ -53,6 +53,7 @@ def explained(chain, treasury_rows, alice, credit) -> Outflow:
     scans.scan()
     row = Outflow.objects.get()
     row.explanation, row.withdrawal, row.explained_at = Explanation.PAYOUT, payout, clock.now()
+    row.nonce = secrets.token_bytes(32)
     row.save()
     return row
 
@@ -174,7 +175,7 @@ class TestReorg:
         row = Outflow.objects.get()
         assert (row.orphaned_at, row.block_number, row.block_hash) == (None, again.block_number, again.block_hash)
         assert (row.explanation, row.withdrawal_id) == (Explanation.PAYOUT, explained.withdrawal_id)
-        assert row.explained_at == explained.explained_at
+        assert (row.explained_at, row.nonce) == (explained.explained_at, explained.nonce)
 
     @pytest.mark.parametrize("change", [{"amount_units": 3 * UNITS}, {"receiver": b"\x12" * 20}])
     def test_that_gives_the_log_to_another_transfer_leaves_it_unexplained(self, chain, explained, change):
@@ -200,6 +201,23 @@ class TestReorg:
 
         back = Outflow.objects.get(pk=explained.pk)
         assert (back.orphaned_at, back.explanation, back.withdrawal_id) == (None, "", None)
+
+    def test_two_logs_of_one_nonce_are_explained_anew(self, chain, treasury_rows):
+        scans.scan()
+        chain.mint(chain.treasury, 30 * UNITS)
+        chain.empty_treasury_of(10 * UNITS)
+        scans.scan()
+        first, here = Outflow.objects.get(), network.current()
+        Outflow.objects.update(nonce=b"\x05" * 32)
+        outflows.orphan(chain_id=here.chain_id, above=0, at=clock.now())
+        other = shown(first)._replace(tx_hash=secrets.token_bytes(32))
+        outflows.write(here, [other])
+        Outflow.objects.filter(tx_hash=other.tx_hash).update(nonce=b"\x05" * 32)
+
+        outflows.write(here, [shown(first)])
+
+        back = Outflow.objects.get(pk=first.pk)
+        assert (back.orphaned_at, back.nonce) == (None, None)
 
     def test_an_explained_one_that_still_stands_is_not_shown_as_another(self, chain, explained):
         with pytest.raises(rpc.ChainNotTrusted) as refusal:
