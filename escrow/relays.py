@@ -267,6 +267,9 @@ def _close_if_final(
 ) -> bool:
     if rpc.number(receipt["blockNumber"]) > finalized.number:
         return False
+    # A receipt that was made up would leave a gap no later nonce gets past: the count has to say the same.
+    if node.transaction_count(relay.relayer.address, block=finalized.number) <= relay.nonce:
+        return False
     if rpc.number(receipt["status"]) != 1 and _is_paid_otherwise(node, relay, finalized):
         return False  # the payout is settled first, then it is known that another transaction did the work
     _close(relay.pk, attempt, receipt)

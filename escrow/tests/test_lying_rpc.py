@@ -13,9 +13,10 @@ from contextlib import contextmanager, suppress
 import pytest
 from django.db import transaction
 
-from escrow import deposits, payouts, reconciliation, relays, scans, sweeps
+from accounts import alerts, pauses
+from escrow import custody, deposits, payouts, reconciliation, relays, scans, sweeps, tasks, watch
 from escrow.chain import rpc
-from escrow.models import Authorization, Deposit, RelayTransaction, Withdrawal
+from escrow.models import Authorization, Deposit, Relayer, RelayTransaction, Withdrawal
 from escrow.tests import lies
 from escrow.tests.chain import UNITS
 
@@ -209,6 +210,8 @@ def test_a_lie_gives_nothing_back_and_pays_nothing_twice(chain, liar, ask, setti
             assert balance_of("withdrawing", agent) == 0
             assert balance_of("available", agent) == 100 * UNITS - paid - (withdrawal.fee_units if paid else 0)
             assert Authorization.objects.count() == 1
+            for relayer in Relayer.objects.all():
+                assert chain.node.transaction_count(relayer.address) == relayer.next_nonce
             assert reconciliation.compare().difference_units == 0
 
 
@@ -224,3 +227,168 @@ def finish(chain) -> None:
         ):
             return
         chain.finalize()
+
+
+# --- each by its own consequences -------------------------------------------------------------------------------------
+def test_capitals_are_no_lie(chain, liar, ask):
+    liar.fault("*", lies.told(lies.in_capitals))
+    withdrawal = ask(PAID)
+
+    finish(chain)
+
+    withdrawal.refresh_from_db()
+    assert withdrawal.state == "settled"
+    assert chain.balance(withdrawal.address) == PAID
+
+
+def test_a_log_that_was_not_shown_at_first_is_found_by_the_overlap(chain, liar, alice, pay_in, balance_of):
+    chain.finalize()
+    scans.scan()
+    pay_in(alice, DEPOSITED)
+    liar.fault(lies.LOGS, lies.result([]))
+    scans.scan()
+    assert not Deposit.objects.exists()
+
+    liar.honest()
+    chain.mine()
+    scans.scan()
+    chain.finalize()
+    ask_the_chain()
+
+    assert balance_of("available", alice) == DEPOSITED
+
+
+class TestLogsThatAreKeptBack:
+    """Nothing tells a log that is not shown from one that never was, but what the addresses hold."""
+
+    @pytest.fixture
+    def kept_back(self, chain, liar, alice, pay_in):
+        pay_in(alice, 10 * UNITS)
+        chain.finalize()
+        ask_the_chain()
+        pay_in(alice, DEPOSITED)
+        chain.finalize()
+        liar.fault(lies.LOGS, lies.result([]))
+        scans.scan()
+        liar.honest()
+        chain.finalize()
+        ask_the_chain()
+        assert Deposit.objects.count() == 1
+        return alice
+
+    def test_the_watch_notices(self, kept_back, settings):
+        settings.TREASURY_PAUSE_ON = ["custody_mismatch"]
+
+        watch.watch()
+
+        assert alerts.is_sounding("custody_mismatch")
+        assert pauses.is_paused("withdrawals")
+
+    def test_a_rescan_heals(self, kept_back, balance_of):
+        watch.watch()
+
+        scans.rescan(0)
+        ask_the_chain()
+        watch.watch()
+
+        assert balance_of("available", kept_back) == 10 * UNITS + DEPOSITED
+        assert not alerts.is_sounding("custody_mismatch")
+
+    def test_an_address_that_never_had_a_deposit_is_looked_at_too_when_all_are(
+        self, chain, liar, alice, bob, pay_in, balance_of
+    ):
+        pay_in(bob, DEPOSITED)
+        chain.finalize()
+        liar.fault(lies.LOGS, lies.result([]))
+        scans.scan()
+        liar.honest()
+        chain.finalize()
+        ask_the_chain()
+
+        assert custody.read(every_address=True).difference_units == -DEPOSITED
+        scans.rescan(0)
+        ask_the_chain()
+        assert custody.read(every_address=True).difference_units == 0
+        assert balance_of("available", bob) == DEPOSITED
+
+
+class TestAlarmClocks:
+    """The tasks survive whatever the verbs meet, say it aloud, and take it back."""
+
+    RUNG = (
+        tasks.scan_deposits,
+        tasks.credit_deposits,
+        tasks.explain_outflows,
+        tasks.recognise_payouts,
+        tasks.watch_treasury,
+        tasks.authorize_withdrawals,
+        tasks.relay_transactions,
+        tasks.settle_withdrawals,
+        tasks.sweep_deposits,
+    )
+
+    def ring(self):
+        for task in self.RUNG:
+            task()
+
+    def test_every_silence_and_every_impossible_view_is_told_and_over_when_it_is(
+        self, chain, liar, ask, settings, subtests
+    ):
+        ask(PAID)
+        sign_and_send()
+        chain.finalize()
+
+        for lie in [*lies.silences(), *lies.heads(chain)]:
+            with subtests.test(lie.name), put_back(chain, liar):
+                lie.is_told_by(liar)
+                self.ring()
+                assert alerts.is_sounding("chain_not_trusted") or alerts.is_sounding("chain_unreadable")
+
+                liar.honest()
+                chain.mine()
+                self.ring()
+
+                assert not alerts.is_sounding("chain_not_trusted")
+                assert not alerts.is_sounding("chain_unreadable")
+
+    def test_no_lie_stops_a_task(self, chain, liar, ask, subtests):
+        ask(PAID)
+        sign_and_send()
+        chain.finalize()
+
+        for lie in about_payouts(chain, lies.some_junk()):
+            with subtests.test(lie.name), put_back(chain, liar):
+                lie.is_told_by(liar)
+                self.ring()
+
+    def test_a_node_that_hangs_is_waited_for_and_not_longer(self, chain, liar, monkeypatch, arrived, balance_of):
+        monkeypatch.setattr(rpc, "TIMEOUT_SECONDS", 0.2)
+        rpc._connected.cache_clear()
+        liar.fault("*", "hang")
+
+        self.ring()
+
+        assert alerts.is_sounding("chain_unreadable")
+        liar.honest()
+        monkeypatch.undo()
+        rpc._connected.cache_clear()
+        ask_the_chain()
+        assert balance_of("available", arrived) == DEPOSITED
+
+    def test_three_readings_that_fail_pause_payouts_and_only_people_resume(self, chain, liar, ask, settings):
+        settings.TREASURY_PAUSE_ON = ["chain_unreadable"]
+        withdrawal = ask(PAID)
+        sign_and_send()
+        chain.finalize()
+        liar.fault("*", "refuse")
+        for _ in range(3):
+            tasks.watch_treasury()
+        assert pauses.is_paused("withdrawals")
+
+        liar.honest()
+        self.ring()
+
+        withdrawal.refresh_from_db()
+        assert withdrawal.state == "settled"  # what was signed goes on
+        assert not alerts.is_sounding("chain_unreadable")
+        assert pauses.is_paused("withdrawals")
