@@ -15,7 +15,7 @@ from django.db import connection
 from django.db.models import Count, F, Max, Min, Q, Sum
 
 from accounts import clock
-from accounts.errors import TryLater
+from accounts.errors import DomainError
 from escrow import custody
 from escrow.chain import addresses, hurry, rpc
 from escrow.models import Relayer, RelayTransaction, ScanCursor, Treasury, TreasuryReading
@@ -104,9 +104,8 @@ def read(chain_id: int) -> Figures:
     try:
         node = hurry.HurriedNode(settings.CHAIN_RPC_URL, seconds=PATIENCE_SECONDS)
         return _now(custody.read(node=node))
-    except (rpc.NodeError, rpc.ChainNotTrusted, TryLater) as error:
-        log.info("treasury_page_without_node: %s: %s", type(error).__name__, error)
-        why = "the node does not answer" if isinstance(error, rpc.NodeUnavailable) else str(error)
+    except Exception as error:  # whatever a node answers, the page says what is known
+        why = _why(error)
     last = newest(chain_id)
     if last is None:
         raise NeverRead(why)
@@ -167,6 +166,18 @@ def purses(chain_id: int, now: Figures | None) -> list[Purse]:
 
 def cursor_of(chain_id: int) -> ScanCursor | None:
     return ScanCursor.objects.filter(chain_id=chain_id).first()
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case rpc.NodeUnavailable():
+            return "the node does not answer"
+        case rpc.NodeError():
+            return "the node refuses to answer"
+        case rpc.ChainNotTrusted() | DomainError():
+            return str(error).rstrip(".")
+    log.exception("treasury_page_without_figures", exc_info=error)
+    return "what the node answers cannot be read"
 
 
 def _now(found: custody.Custody) -> Figures:

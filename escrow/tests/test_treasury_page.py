@@ -182,6 +182,12 @@ class TestANodeThatIsAway:
 
         assert "Not live." in text_of(page.get(PAGE))
 
+    def test_or_answers_what_cannot_be_read_is_no_error_page(self, page, chain, rich, liar):
+        _reading(chain, at=clock.now(), treasury_units=77 * UNITS)
+        liar.fault("*", lambda request, answer: answer | {"result": {"number": "seven"}})
+
+        assert "Not live." in text_of(page.get(PAGE))
+
     def test_or_contradicts_itself_is_not_believed(self, page, chain, rich, liar):
         _reading(chain, at=clock.now(), treasury_units=77 * UNITS)
         liar.fault("eth_chainId", lambda request, answer: answer | {"result": "0x1"})

@@ -93,8 +93,8 @@ const draw = () => {
     type: "line",
     data: {
       datasets: [
+        line("Liabilities", "liabilities", "--chart-owed", { borderDash: [6, 4] }), // over the other where they agree
         line("On the chain", "holdings", "--chart-chain", {}),
-        line("Liabilities", "liabilities", "--chart-owed", { borderDash: [6, 4] }),
       ],
     },
     options: {
