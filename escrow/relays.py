@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 State, Purpose = RelayTransaction.State, RelayTransaction.Purpose
 RESEND_SECONDS = 5
 FILLER_GAS = 21_000
+MOST_GAS = 100_000_000
 STUCK = "relay_stuck_at_fee_cap"  # the alert
 
 
@@ -145,9 +146,12 @@ def gas_for(node: rpc.Node, *, to: bytes, data: bytes) -> int:
     The gas limit for a call, with room.
 
     :raises NodeRefused: if the call would be reverted now
+    :raises NodeUnavailable: if no call can cost what the node says; it would stick to the nonce for good
     """
-    estimate = node.ask("eth_estimateGas", {"to": rpc.text(to), "data": rpc.text(data)})
-    return rpc.number(estimate) * 3 // 2
+    estimate = rpc.number(node.ask("eth_estimateGas", {"to": rpc.text(to), "data": rpc.text(data)}))
+    if not FILLER_GAS <= estimate <= MOST_GAS:
+        raise rpc.NodeUnavailable("the estimate of gas is none")
+    return estimate * 3 // 2
 
 
 def _is_wanted(relay: RelayTransaction) -> bool:

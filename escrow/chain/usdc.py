@@ -32,7 +32,7 @@ LOGS_PER_PART, BLOCKS_AT_FIRST = 5_000, 8
 MOST_LOGS = 2**31  # in one block
 
 
-class DomainMismatch(Exception):
+class DomainMismatch(rpc.ChainNotTrusted):
     """The token's EIP-712 domain is not the one we would sign for."""
 
 

@@ -41,6 +41,7 @@ JUNK = [
 @pytest.fixture(autouse=True)
 def _in_no_hurry_to_pause(settings, monkeypatch):
     settings.TREASURY_PAUSE_ON = []  # only people end a pause: here everything has to recover by itself
+    settings.RELAY_REPLACE_SECONDS = 0
     monkeypatch.setattr(relays, "RESEND_SECONDS", 0)
 
 
