@@ -105,7 +105,7 @@ def is_believed(lie: lies.Lie, stage: str) -> bool:
 
 
 @pytest.mark.parametrize("junk", JUNK)
-@pytest.mark.parametrize("stage", ["arrived", "seen"])
+@pytest.mark.parametrize("stage", ["arrived", pytest.param("seen", marks=pytest.mark.long)])
 def test_a_lie_credits_nothing_and_skips_nothing(request, chain, liar, balance_of, subtests, stage, junk):
     alice = request.getfixturevalue(stage)
 
@@ -177,7 +177,13 @@ class Stages:
         self.chain.finalize()
 
 
-STAGES = [name for name in vars(Stages) if not name.startswith("_")]
+# These two decide between paid and given back; `make test-long` plays all.
+SOON = {"final_and_expired", "lost_and_expired"}
+STAGES = [
+    pytest.param(name, marks=[] if name in SOON else [pytest.mark.long])
+    for name in vars(Stages)
+    if not name.startswith("_")
+]
 
 
 def about_payouts(chain, junk):
@@ -352,6 +358,7 @@ class TestAlarmClocks:
                 assert not alerts.is_sounding("chain_not_trusted")
                 assert not alerts.is_sounding("chain_unreadable")
 
+    @pytest.mark.long
     def test_no_lie_stops_a_task(self, chain, liar, ask, subtests):
         ask(PAID)
         sign_and_send()
