@@ -76,10 +76,12 @@ def short_id(identifier: Any) -> str:
 
 @register.filter
 def distance(at: datetime | None) -> str:
-    """Say how far away a moment is: "in 3 h 20 min", "2 d ago"."""
+    """Say how far away a moment is: "in 3 h 20 min", "2 d ago", "now"."""
     if at is None:
         return "–"
     seconds = int((at - timezone.now()).total_seconds())
+    if not seconds:
+        return "now"
     span = duration(abs(seconds))
     return f"{span} ago" if seconds < 0 else f"in {span}"
 

@@ -177,7 +177,7 @@ def test_a_treasurer_sees_the_money_move_and_decides(browser, live_server, chain
     assert page.locator("#treasury-words").inner_text() == "Ledger and chain agree. 1 alert."
     assert page.evaluate("Chart.getChart('history-chart').data.datasets[0].data.length") == 7
     page.locator("#treasury-pulse:visible").wait_for()
-    picture(page, "treasury")
+    picture(page, "treasury", full_page=True, clip={"x": 0, "y": 0, "width": 1280, "height": 1290})
     picture(page, "treasury-whole", full_page=True)
 
     # a deposit, step by step and without a reload
