@@ -157,6 +157,20 @@ class TestScan:
         assert refusal.value.reason == "log_twice"
         assert not Deposit.objects.exists()
 
+    def test_of_another_branch_than_the_headers_believes_none(self, chain, alice, pay_in, liar):
+        def elsewhere(request, answer):
+            return {**answer, "result": [{**log, "blockHash": "0x" + "ab" * 32} for log in answer["result"]]}
+
+        scans.scan()
+        pay_in(alice, 5 * UNITS)
+        liar.fault("eth_getLogs", elsewhere)
+
+        with pytest.raises(rpc.ChainNotTrusted) as refusal:
+            scans.scan()
+
+        assert refusal.value.reason == "branches_mixed"
+        assert not Deposit.objects.exists()
+
 
 class TestPause:
     def test_of_deposits_writes_them_down_and_credits_none(self, chain, alice, pay_in):
