@@ -1,5 +1,6 @@
 """
-A token that turns on us: paused, blocking a receiver, or, after an upgrade, keeping a part of what it moves.
+A token that turns on us: paused, blocking a receiver, or, after an upgrade, keeping a part of what it moves;
+and a node that shows half of it.
 
 USDC is a proxy: its owner can do all of this between two blocks.
 """
@@ -192,3 +193,22 @@ class TestThatCharges:
 
         assert balance_of("available", alice) == UNITS + 49_500_000
         assert chain.balance(deposit_addresses.of(alice).address) == UNITS + 49_500_000
+
+
+class TestNodeThatHidesLogs:
+    def test_what_was_paid_is_not_given_back_for_want_of_a_log(
+        self, chain, rich, ask, states, balance_of, settings, monkeypatch
+    ):
+        withdrawal = ask()
+        treasury_tick()
+        assert chain.balance(withdrawal.address) == 40 * UNITS
+        with monkeypatch.context() as hidden:
+            hidden.setattr(usdc, "authorization_logs", lambda *_, **__: [])
+            let_it_lapse(chain, settings)
+            assert states(withdrawal) == [State.LAPSED]
+            assert balance_of("withdrawing", rich) == 40 * UNITS + FEE
+
+        run(chain)
+
+        assert states(withdrawal) == [State.SETTLED]
+        assert chain.balance(withdrawal.address) == 40 * UNITS
