@@ -200,7 +200,7 @@ class TestUnattributed:
         guard.resume("withdrawals", by=treasurer, reason="attributed")
         assert reconciliation.compare().difference_units == 0
 
-    def test_only_to_an_agent_with_that_address(self, carol, ambiguous, treasurer):
+    def test_only_to_an_agent_with_that_address(self, chain, carol, ambiguous, treasurer):
         with pytest.raises(Invalid):
             recognition.attribute(ambiguous.pk, agent_id=carol.pk, by=treasurer, reason="a guess")
 
