@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
 from accounts import alerts, clock
-from escrow import watch
+from escrow import treasury, watch
 from escrow.chain import network, rpc, usdc
 from escrow.models import Authorization, Outflow
 
@@ -51,6 +51,8 @@ def _explain(here: network.Network, outflow: Outflow, receipt: dict[str, Any] | 
     signed = Authorization.objects.filter(sender=outflow.sender, nonce=nonce).first() if nonce else None
     if signed and (signed.receiver, signed.value_units) == (outflow.receiver, outflow.amount_units):
         return _write(outflow, nonce=nonce, explanation=Explanation.PAYOUT, withdrawal_id=signed.withdrawal_id)
+    if outflow.receiver in treasury.addresses(here.chain_id):  # recorded as ours after the scan had seen it
+        return _write(outflow, nonce=nonce, explanation=Explanation.INTERNAL)
     if _write(outflow, nonce=nonce):
         why = "an authorization that no row of ours stands for" if moved else "no authorization of ours"
         watch.alarm(UNEXPLAINED, str(outflow.pk), f"{outflow.amount_units} micro-USDC left by {why}: {outflow}")

@@ -6,7 +6,7 @@ import pytest
 
 from accounts import alerts, pauses
 from accounts.models import User
-from escrow import deposits, explanations, guard, payouts, recognition, reconciliation, relays, scans, sweeps
+from escrow import deposits, explanations, guard, payouts, recognition, reconciliation, relays, scans, sweeps, treasury
 from escrow.chain import network, usdc
 from escrow.models import Deposit, DepositAddress, Outflow, RelayTransaction, Withdrawal
 from escrow.tests.chain import UNITS
@@ -141,6 +141,18 @@ class TestWhatNothingExplains:
         assert Outflow.objects.get(explanation="payout").withdrawal == withdrawal
         assert explanations.unexplained().count() == 1
         assert alerts.is_sounding("unexplained_outflow")
+
+    def test_to_an_address_that_is_recorded_as_ours_later_is_a_move(self, chain, rich):
+        chain.empty_treasury_of(30 * UNITS)
+        look()
+        rescue = Outflow.objects.get(explanation="").receiver
+        assert alerts.is_sounding("unexplained_outflow")
+
+        treasury.register(rescue, chain_id=chain.chain_id, cold=True)
+
+        assert look() == 1
+        assert Outflow.objects.get(receiver=rescue).explanation == "internal"
+        assert not alerts.is_sounding("unexplained_outflow")
 
     def test_an_unknown_authorization_sounds_both_alarms(self, chain, rich):
         pay_unknown(chain, secrets.token_bytes(20), UNITS)
