@@ -1,15 +1,19 @@
 """
-What nodes say of a deposit before it is credited: ours once more, and of a large one somebody else's as well.
+What nodes say before money moves on their word: of a deposit ours once more, and of a large one, or of a payout that is
+to be given back, somebody else's as well.
 """
 
 from __future__ import annotations
+
+import logging
 
 from django.conf import settings
 
 from accounts import alerts
 from escrow.chain import network, rpc, usdc
-from escrow.models import Deposit
+from escrow.models import Authorization, Deposit
 
+log = logging.getLogger(__name__)
 KIND = "second_opinion"
 
 
@@ -38,7 +42,7 @@ class Second:
     """
     The second node in one round of crediting; where it fails to answer once, it is not waited for again.
 
-    Without one, nothing is asked.
+    A local stack has one node only; elsewhere a large deposit waits until a second provider is named.
     """
 
     def __init__(self, here: network.Network) -> None:
@@ -53,10 +57,12 @@ class Second:
 
         :param tips: the heads of the first node
         """
-        if self._node is None or deposit.amount_units < settings.DEPOSIT_SECOND_OPINION_ABOVE_UNITS:
+        if deposit.amount_units < settings.DEPOSIT_SECOND_OPINION_ABOVE_UNITS:
+            return True
+        if self._node is None and settings.LOCAL:
             return True
         try:
-            self._require_shown(self._node, deposit, tips)
+            self._require_shown(deposit, tips)
         except Behind:
             self._waiting.append(str(deposit.id))
             return False
@@ -70,7 +76,10 @@ class Second:
         """Say that it is over with those that do not wait any more."""
         alerts.clear_others(KIND, still=self._waiting)
 
-    def _require_shown(self, node: rpc.Node, deposit: Deposit, tips: rpc.Heads) -> None:
+    def _require_shown(self, deposit: Deposit, tips: rpc.Heads) -> None:
+        node = self._node
+        if node is None:
+            raise Disagrees("CHAIN_SECOND_RPC_URL names no second provider")
         if self._failure:
             raise self._failure
         try:
@@ -102,6 +111,27 @@ class Second:
         if ours.timestamp - theirs.timestamp <= settings.CHAIN_HEAD_MAX_AGE_SECONDS:
             raise Behind
         raise Disagrees("the second node has been left behind")
+
+
+def expired_unused(here: network.Network, signed: Authorization) -> bool:
+    """
+    Ask the second node, where there is one, whether this authorization can never be paid: money is to be given back.
+
+    One node that lies about the clock, the logs and the nonce at once must not have a payout both paid and refunded.
+    """
+    node = network.second_node()
+    if node is None:
+        return True
+    try:
+        finalized = node.heads().finalized
+        unused = not usdc.authorization_state(
+            node, here.usdc, authorizer=signed.sender, nonce=signed.nonce, block=finalized.hash
+        )
+        agrees = node.chain_id() == here.chain_id and finalized.timestamp >= signed.valid_before and unused
+    except (rpc.ChainNotTrusted, rpc.NodeError) as doubt:
+        log.warning("refund_waits withdrawal=%s: %s", signed.withdrawal_id, doubt)
+        return False
+    return agrees
 
 
 def _is_of(transfer: usdc.Transfer | None, deposit: Deposit) -> bool:

@@ -18,7 +18,7 @@ from django.db.models import Q, QuerySet
 from eth_hash.auto import keccak
 
 from accounts import alerts, clock, pauses
-from escrow import funds, guard, heads, leases, ledger, relays, sweeps, withdrawal_moves, withdrawals
+from escrow import funds, guard, heads, leases, ledger, opinions, relays, sweeps, withdrawal_moves, withdrawals
 from escrow import withdrawal_table as table
 from escrow.chain import addresses, network, rpc, usdc
 from escrow.models import Authorization, RelayTransaction, Withdrawal
@@ -274,7 +274,7 @@ def _settle(node: rpc.Node, here: network.Network, rows: list[Authorization], fi
 def _can_never_be_paid(node: rpc.Node, here: network.Network, row: Authorization, finalized: rpc.Block) -> bool:
     """It has expired unused; or the nonce was cancelled in a past that this database, restored, has forgotten."""
     if not usdc.authorization_state(node, here.usdc, authorizer=row.sender, nonce=row.nonce, block=finalized.hash):
-        return True
+        return opinions.expired_unused(here, row)
     found = usdc.authorization_logs(
         node,
         here.usdc,

@@ -6,7 +6,7 @@ import pytest
 
 from accounts import alerts
 from accounts.models import Alert
-from escrow import deposits, ledger, opinions, scans
+from escrow import deposits, ledger, opinions, payouts, scans
 from escrow.chain import rpc
 from escrow.models import Deposit
 from escrow.tests.chain import UNITS
@@ -174,6 +174,61 @@ class TestDisagrees:
         deposits.credit_due()
 
         assert not alerts.is_sounding("second_opinion")
+
+
+class TestWithoutASecond:
+    def test_a_large_deposit_waits_but_for_a_local_stack(self, chain, alice, pay_in, settings):
+        settings.DEPOSIT_SECOND_OPINION_ABOVE_UNITS, settings.CHAIN_SECOND_RPC_URL = 50 * UNITS, ""
+        settings.LOCAL = False
+        pay_in(alice, 50 * UNITS)
+        chain.finalize()
+        scans.scan()
+        row = Deposit.objects.get()
+
+        deposits.credit_due()
+
+        assert state_of(row) == State.SEEN
+        assert alerts.is_sounding("second_opinion", str(row.id))
+        settings.LOCAL = True
+        deposits.credit_due()
+        assert state_of(row) == State.CREDITED
+        assert not alerts.is_sounding("second_opinion")
+
+
+class TestRefund:
+    """A payout that expired is given back when both nodes say that it can never be paid."""
+
+    @pytest.fixture
+    def expired(self, chain, rich, ask, settings):
+        withdrawal = ask()
+        payouts.authorize_due()
+        chain.pass_time(settings.AUTHORIZATION_SECONDS + 60)
+        chain.finalize()
+        return withdrawal
+
+    def state(self, withdrawal):
+        withdrawal.refresh_from_db()
+        return withdrawal.state
+
+    @pytest.mark.parametrize(
+        "lie",
+        [
+            ("eth_call", lambda request, answer: {**answer, "result": "0x" + "0" * 63 + "1"}),
+            ("eth_getBlockByNumber", block_with("finalized", timestamp=hex(1))),
+            ("eth_chainId", lambda request, answer: {**answer, "result": "0x1"}),
+            ("*", "refuse"),
+        ],
+        ids=["used there", "not expired there", "another chain", "away"],
+    )
+    def test_waits_for_the_second_node(self, expired, second, lie):
+        second.fault(*lie)
+
+        payouts.settle_due()
+
+        assert self.state(expired) == "lapsed"
+        second.honest()
+        payouts.settle_due()
+        assert self.state(expired) == "refunded"
 
 
 def test_the_first_node_has_to_show_all_of_it(chain, alice, pay_in):
