@@ -39,11 +39,12 @@ def require_open(flag: str) -> None:
     """
     Refuse new business while its switch is off.
 
-    :raises Paused: with the reason people were given
+    :raises Paused: with the reason that a person gave
     """
     pause = Pause.objects.filter(flag=flag, paused=True).first()
     if pause is not None:
-        raise Paused(pause.reason, flag=flag)
+        # What an alarm wrote is for operators: it names amounts, addresses and transactions.
+        raise Paused("Paused until somebody has looked." if pause.cause else pause.reason, flag=flag)
 
 
 def require_revision(flag: str, revision: int) -> None:

@@ -32,10 +32,13 @@ class TestPause:
         with pytest.raises(ProgrammingError, match="Cannot update"), transaction.atomic():
             PauseChange.objects.update(reason="nothing")
 
-    def test_by_itself_names_its_cause(self):
-        pauses.pause("withdrawals", cause="unexplained_outflow", reason="something left")
+    def test_by_itself_names_its_cause_and_tells_strangers_nothing(self):
+        pauses.pause("withdrawals", cause="unexplained_outflow", reason="9 USDC left in 0xabc")
 
         assert Pause.objects.get().cause == "unexplained_outflow"
+        with pytest.raises(Paused) as refusal:
+            pauses.require_open("withdrawals")
+        assert "0xabc" not in str(refusal.value.detail)
 
     def test_by_an_operator_needs_no_page(self, capsys):
         for _ in range(2):
