@@ -32,6 +32,7 @@ def compare(agents: list[Agent], token: Token, *, paid: list[Payout], database_u
     """
     chapter("The books")
     _check("check_books", "--full")
+    _check("check_chain")
     rows = []
     for payout in paid:
         _require_one_payment(payout, token)
