@@ -35,16 +35,17 @@ def request(*, by: User, amount_units: int, address: bytes, note: str, at: datet
         raise Invalid.at("/amount", "below_minimum", f"At least {least} USDC.")
     address_book.refuse_unpayable(address, pointer="/address")
     at = at or clock.now()
+    here = network.current()
     withdrawal = Withdrawal(
         id=ids.uuid7(),
         owner=Withdrawal.Owner.PLATFORM,
         asked_by=by,
         note=note,
-        chain_id=network.current().chain_id,
+        chain_id=here.chain_id,
         amount_units=amount_units,
         address=address,
         state=Withdrawal.State.REQUESTED,
         requested_at=at,
-        credited_block=withdrawal_limits.newest_credited_block(),
+        credited_block=withdrawal_limits.newest_credited_block(here.chain_id),
     )
     return withdrawals.begin(withdrawal, held_for=["platform"], actor=f"user:{by.pk}", at=at)

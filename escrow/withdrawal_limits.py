@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Max, Sum
+from django.db.models import Sum
 
 from accounts.models import Agent, AgentKey
 from escrow.models import Deposit, Withdrawal
@@ -48,12 +48,14 @@ def cooling_until(agent: Agent, *, at: datetime) -> datetime | None:
     return max((moment for moment in until if moment > at), default=None)
 
 
-def newest_credited_block(agent_id: UUID | None = None) -> int:
-    """The block of the newest deposit of an agent, or of all: it has to be final before the money leaves again."""
-    credited = Deposit.objects.filter(state=Deposit.State.CREDITED)
-    if agent_id is not None:
-        credited = credited.filter(agent_id=agent_id)
-    return credited.aggregate(newest=Max("block_number"))["newest"] or 0
+def newest_credited_block(chain_id: int) -> int:
+    """
+    The block of the newest deposit that was credited, to whomever: it has to be final before money leaves again.
+
+    What one agent was credited early may have paid another one by now.
+    """
+    credited = Deposit.objects.filter(chain_id=chain_id, state=Deposit.State.CREDITED)
+    return credited.order_by("-block_number").values_list("block_number", flat=True).first() or 0
 
 
 def _reasons(agent_id: UUID, recent: Any, *, amount_units: int) -> list[str]:

@@ -58,10 +58,11 @@ def request(
     at = at or clock.now()
     entry = address_book.usable(entry_id, agent=agent, at=at)
     held_for = withdrawal_limits.reasons_to_hold(agent.pk, amount_units=amount_units, at=at)
+    here = network.current()
     withdrawal = Withdrawal(
         id=ids.uuid7(),
         agent=agent,
-        chain_id=network.current().chain_id,
+        chain_id=here.chain_id,
         amount_units=amount_units,
         fee_units=settings.WITHDRAWAL_FEE_UNITS,
         entry=entry,
@@ -69,7 +70,7 @@ def request(
         state=State.REQUESTED,
         requested_at=at,
         cooling_until=withdrawal_limits.cooling_until(agent, at=at),
-        credited_block=withdrawal_limits.newest_credited_block(agent.pk),
+        credited_block=withdrawal_limits.newest_credited_block(here.chain_id),
     )
     spending.spend(token, units=amount_units + withdrawal.fee_units, at=at)
     return begin(withdrawal, held_for=held_for, actor=f"agent:{agent.pk}", at=at)

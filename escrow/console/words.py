@@ -78,7 +78,7 @@ def waits_for(withdrawal: Any, *, paused: bool, finalized: int, funds_units: int
     if withdrawal.state == State.AUTHORIZED:
         return "a relayer to send it"
     if withdrawal.credited_block > finalized:
-        return f"block {withdrawal.credited_block} to be final: its deposits are in it"
+        return f"block {withdrawal.credited_block} to be final: money credited by then is in it"
     if funds_units is not None and withdrawal.amount_units > funds_units:
         return "the treasury's own USDC: deposit addresses are swept first"
     return "the treasury to sign it"

@@ -86,7 +86,7 @@ class Withdrawal(models.Model):
     held_for = ArrayField(models.CharField(max_length=40), default=list, blank=True)
     approvals_needed = models.SmallIntegerField(default=0)
     approve_by = models.DateTimeField(null=True)
-    # the block of the newest deposit that had been credited when this was asked: it must be final before money leaves
+    # the newest block anybody had been credited from when this was asked: it must be final before money leaves
     credited_block = models.BigIntegerField(default=0)
     lease_until = models.DateTimeField(null=True)
     lapses_at = models.DateTimeField(null=True)

@@ -111,6 +111,22 @@ class TestStraightRoad:
 
 
 class TestAuthorize:
+    def test_waits_for_what_somebody_else_was_credited_early(self, chain, rich, ask, bob, pay_in):
+        pay_in(bob, 5 * UNITS)
+        chain.mine(5)
+        scans.scan()
+        deposits.credit_due()
+
+        withdrawal = ask()  # bob may have paid alice with it
+
+        payouts.authorize_due()
+        withdrawal.refresh_from_db()
+        assert withdrawal.state == "requested"
+        chain.finalize()
+        payouts.authorize_due()
+        withdrawal.refresh_from_db()
+        assert withdrawal.state == "authorized"
+
     def test_waits_until_the_deposit_it_is_paid_from_is_final(self, chain, rich, ask, pay_in):
         pay_in(rich, 50 * UNITS)
         chain.mine(5)
