@@ -175,6 +175,15 @@ class TestANodeThatIsAway:
             node.ask_many([("eth_chainId", [])])
         assert sum(liar.calls.values()) == 0
 
+    def test_is_waited_for_no_longer_than_is_left(self, chain):
+        node = hurry.HurriedNode(chain.url, seconds=3)
+
+        node.ask("eth_chainId")
+        first = node._provider.get_request_kwargs()["timeout"]
+        node.ask("eth_chainId")
+
+        assert 0 < node._provider.get_request_kwargs()["timeout"] < first < 3
+
     @pytest.mark.parametrize("how", ["refuse", "rate_limit", "truncate"])
     def test_or_talks_nonsense_is_no_error_page(self, page, chain, rich, liar, how):
         _reading(chain, at=clock.now(), treasury_units=77 * UNITS)
@@ -187,6 +196,18 @@ class TestANodeThatIsAway:
         liar.fault("*", lambda request, answer: answer | {"result": {"number": "seven"}})
 
         assert "Not live." in text_of(page.get(PAGE))
+
+    def test_or_breaks_what_reads_it_is_no_error_page_but_a_line_in_the_log(
+        self, page, chain, rich, monkeypatch, caplog
+    ):
+        def broken(**_: object) -> None:
+            raise KeyError("hash")
+
+        _reading(chain, at=clock.now(), treasury_units=77 * UNITS)
+        monkeypatch.setattr("escrow.custody.read", broken)
+
+        assert "Not live. What the node answers cannot be read." in text_of(page.get(PAGE))
+        assert "treasury_page_without_figures" in caplog.text
 
     def test_or_contradicts_itself_is_not_believed(self, page, chain, rich, liar):
         _reading(chain, at=clock.now(), treasury_units=77 * UNITS)

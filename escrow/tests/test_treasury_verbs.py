@@ -172,7 +172,7 @@ class TestRejecting:
         assert "You rejected the payout of 40.000000 USDC; the money is back." in text_of(answer)
         assert (Withdrawal.objects.get().state, Withdrawal.objects.get().note) == (
             "rejected",
-            "The address is on a list.",
+            "Refused: The address is on a list.",
         )
         assert balance_of("available", alice) == 100 * UNITS
 
