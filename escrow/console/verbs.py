@@ -150,7 +150,7 @@ def call_off(request: Any, withdrawal_id: UUID) -> HttpResponse:
             effect="It ends here, and what was set aside for it is back where it came from.",
             facts=_facts_of(payout),
             form=forms.Sure.asked,
-            act=lambda said: withdrawals.call_off(withdrawal_id, by=request.user),
+            act=lambda said: withdrawals.call_off(withdrawal_id, by=request.user, reason=said["reason"]),
             done=f"You called off the payout of {_usdc(payout.amount_units)}.",
             revision=payout.revision,
         ),

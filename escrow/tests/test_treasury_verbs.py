@@ -289,6 +289,7 @@ class TestPlatformPayouts:
 
         assert "You called off the payout of 5.000000 USDC." in text_of(said)
         assert Withdrawal.objects.get().state == "cancelled"
+        assert "Called off: " in Withdrawal.objects.get().note
         assert balance_of("penalties") + balance_of("fees") == 20 * UNITS
 
 
