@@ -287,7 +287,8 @@ def _play(operation, mode, market, played):
     kept = [checks.status_code_conformance, checks.content_type_conformance]
     kept += [checks.response_headers_conformance, checks.response_schema_conformance]
     # (An object in a query becomes parameters of other names, which are nobody's business.)
-    kept += [] if right or not operation.body else [negative_data_rejection]
+    rejections = [] if right or not operation.body else [negative_data_rejection]
+    kept += rejections
 
     @seed(2)
     @settings(
@@ -307,6 +308,8 @@ def _play(operation, mode, market, played):
             transaction.set_rollback(True)
         next(played)
         assert answer.status_code != 500, answer.text
-        case.validate_response(answer, checks=kept)
+        # A preview answers 200 and says in it what would be refused.
+        previewed = "preview" in (case.query or {})
+        case.validate_response(answer, checks=[each for each in kept if not (previewed and each in rejections)])
 
     play()
