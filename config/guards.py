@@ -16,6 +16,7 @@ MAY_BE_SET = (
     "TREASURY_PASSPHRASE",
     "CHAIN_SECOND_RPC_URL",
     "OPS_WEBHOOK_URL",
+    "EMAIL_HOST_PASSWORD",
 )
 
 # What each way of keeping keys needs.
