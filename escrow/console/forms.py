@@ -80,7 +80,7 @@ class PlatformPayout(Sure):
     field_order = ["key", "revision", "amount", "address", "reason"]
 
 
-class ColdMove(Sure):
+class Amounted(Sure):
     amount = Amount(label="Amount, USDC")
     field_order = ["key", "revision", "amount", "reason"]
 

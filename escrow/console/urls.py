@@ -16,6 +16,7 @@ def under(admin_view: Any) -> list[URLPattern]:
         "treasury/payouts/<uuid:withdrawal_id>/reject/": (verbs.reject, "treasury_reject"),
         "treasury/payouts/<uuid:withdrawal_id>/call-off/": (verbs.call_off, "treasury_call_off"),
         "treasury/income/": (verbs.platform, "treasury_platform"),
+        "treasury/shortfall/cover/": (verbs.cover, "treasury_cover"),
         "treasury/deposits/<uuid:deposit_id>/return/": (verbs.send_back, "treasury_return"),
         "treasury/cold/": (verbs.to_cold, "treasury_cold"),
         "treasury/addresses/<int:treasury_id>/drain/": (verbs.drain, "treasury_drain"),

@@ -15,7 +15,17 @@ from django.views.decorators.http import require_http_methods
 from accounts import pauses
 from accounts.edge.fields import units_to_text
 from accounts.models import Pause
-from escrow import guard, income, internal_moves, platform_payouts, recognition, returns, treasury, withdrawals
+from escrow import (
+    guard,
+    income,
+    internal_moves,
+    platform_payouts,
+    recognition,
+    returns,
+    shortfalls,
+    treasury,
+    withdrawals,
+)
 from escrow.chain import addresses, network
 from escrow.console import asking, forms, words
 from escrow.console.asking import Question
@@ -112,6 +122,27 @@ def platform(request: Any) -> HttpResponse:
 
 
 @_for("escrow.approve_withdrawal")
+def cover(request: Any) -> HttpResponse:
+    """Make a recorded loss good with income."""
+    return asking.ask(
+        request,
+        Question(
+            title="Cover a shortfall with income",
+            button="Cover it",
+            effect="Fees and penalties make the loss good. No USDC moves on the chain.",
+            facts=[
+                ("Lost for good", _usdc(shortfalls.coverable_units())),
+                ("Fees and penalties earned", _usdc(income.units())),
+            ],
+            form=forms.Amounted.asked,
+            act=lambda said: shortfalls.cover(amount_units=said["amount"], by=request.user, note=said["reason"]),
+            done="The loss is covered, as far as you said.",
+            typed=lambda said: [("Amount", _usdc(said["amount"]))],
+        ),
+    )
+
+
+@_for("escrow.approve_withdrawal")
 def send_back(request: Any, deposit_id: UUID) -> HttpResponse:
     """Ask for the return of a deposit that is nobody's."""
     deposit = Deposit.objects.filter(pk=deposit_id).first()
@@ -175,7 +206,7 @@ def to_cold(request: Any) -> HttpResponse:
                 ("Open payouts need", _usdc(internal_moves.owed_units(paying))),
                 ("Stays for payouts to come", _usdc(settings.TREASURY_HOT_CEILING_UNITS)),
             ],
-            form=forms.ColdMove.asked,
+            form=forms.Amounted.asked,
             act=lambda said: internal_moves.to_cold(amount_units=said["amount"], by=request.user, note=said["reason"]),
             done="The move is under way.",
             typed=lambda said: [("Amount", _usdc(said["amount"])), ("To", settings.TREASURY_COLD_ADDRESS)],

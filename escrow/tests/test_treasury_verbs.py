@@ -293,6 +293,25 @@ class TestPlatformPayouts:
         assert balance_of("penalties") + balance_of("fees") == 20 * UNITS
 
 
+class TestShortfall:
+    def test_is_covered_with_income_once(self, page, chain, income, balance_of, noon):
+        moves = [ledger.Move("shortfall", "platform", -7 * UNITS), ledger.Move("custody", "chain:31337", 7 * UNITS)]
+        ledger.post("recognised:31337:ab:0", kind="outflow_write_off", moves=moves, at=noon)
+        form = form_of(page, url_of("cover")) | {"amount": "7", "reason": "A key was stolen.", "sure": "yes"}
+
+        answers = [page.post(url_of("cover"), form, follow=True) for _ in range(2)]
+
+        assert "The loss is covered" in text_of(answers[0])
+        assert balance_of("shortfall") == 0
+        assert balance_of("penalties") + balance_of("fees") == 13 * UNITS
+
+    def test_cannot_be_covered_beyond_the_loss(self, page, chain, income, balance_of):
+        form = form_of(page, url_of("cover")) | {"amount": "7", "reason": "To be safe.", "sure": "yes"}
+
+        assert "0.000000 USDC are lost for good" in text_of(page.post(url_of("cover"), form))
+        assert balance_of("shortfall") == 0
+
+
 class TestReturns:
     def test_are_asked_for_once(self, page, nobodys, chain):
         assert "Return" in text_of(page.get("/admin/treasury/")).split("Deposits in flight")[1]
