@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection, connections
 
 from accounts.models import Agent
@@ -29,6 +30,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.skip(reason="long: run it by `make test-long`"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each process of tests a cache of its own: they share one Redis."""
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        settings.CACHES["default"]["KEY_PREFIX"] = worker
 
 
 # --- the database ---------------------------------------------------------------------------------------------------
@@ -52,6 +59,9 @@ def books_are_right(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     request.getfixturevalue("_django_db_helper")
+    if connection.in_atomic_block:  # a busy machine may let the test's own transaction wait for long
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
     yield
     from escrow import books
 

@@ -129,13 +129,14 @@ def push(node: rpc.Node, relay_id: UUID, *, finalized: rpc.Block) -> bool:
         receipt = node.receipt(attempt.tx_hash)
         if receipt:
             return _close_if_final(node, relay, attempt, receipt, finalized)
-    if _is_taken(node, relay, attempts, finalized):
-        return _close_as_taken(relay.pk)
+    seems_taken = _seems_taken(node, relay, attempts, finalized)
     filler = not _is_wanted(relay)
     if not attempts or _needs_another(attempts[-1], filler=filler):
         attempt = _sign(node, relay, attempts, filler=filler)
     else:
         attempt = attempts[-1]
+    if seems_taken and _is_refused(node, attempt):
+        return _close_as_taken(relay.pk)
     if attempt.sent_at is None or attempt.sent_at < clock.now() - timedelta(seconds=RESEND_SECONDS):
         _send(node, relay, attempt)
     return False
@@ -160,12 +161,21 @@ def _is_wanted(relay: RelayTransaction) -> bool:
     return relay.purpose == Purpose.SWEEP
 
 
-def _is_taken(node: rpc.Node, relay: RelayTransaction, attempts: list[RelayAttempt], finalized: rpc.Block) -> bool:
-    """True if a finalized block has used the nonce for a transaction that is none of ours."""
+def _seems_taken(node: rpc.Node, relay: RelayTransaction, attempts: list[RelayAttempt], finalized: rpc.Block) -> bool:
+    """True if a finalized block has, by its count, used the nonce for a transaction that is none of ours."""
     if node.transaction_count(relay.relayer.address, block=finalized.number) <= relay.nonce:
         return False
     # One of ours may have become final after its receipt was asked for.
-    return not any(node.receipt(attempt.tx_hash) for attempt in attempts)
+    return not any(node.receipt(attempt.tx_hash) or node.knows(attempt.tx_hash) for attempt in attempts)
+
+
+def _is_refused(node: rpc.Node, attempt: RelayAttempt) -> bool:
+    """No single answer closes a relay: where the nonce is used up, nobody takes what is signed under it either."""
+    try:
+        node.send(bytes(attempt.raw))
+    except rpc.NodeRefused:
+        return True
+    return False
 
 
 def _needs_another(attempt: RelayAttempt, *, filler: bool) -> bool:

@@ -177,6 +177,10 @@ class Node:
         """The wei an address has to pay for gas."""
         return number(self.ask("eth_getBalance", text(address), "latest"))
 
+    def knows(self, tx_hash: bytes) -> bool:
+        """Tell whether the node has a transaction, in a block or waiting for one."""
+        return self.ask("eth_getTransactionByHash", text(tx_hash)) is not None
+
     def send(self, raw_transaction: bytes) -> None:
         """Hand over a signed transaction. An error does not prove that the node did not take it."""
         self.ask("eth_sendRawTransaction", text(raw_transaction))

@@ -12,9 +12,9 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def paused():
+def paused(django_user_model):
     def paused():
-        pauses.pause("new_jobs", cause="drill", reason="A drill.")
+        pauses.pause("new_jobs", by=django_user_model.objects.create_superuser("root"), reason="A drill.")
 
     return paused
 
@@ -42,7 +42,7 @@ class TestNewJobs:
 
     def test_begin_again_when_a_person_resumes(self, trade, paused, django_user_model):
         paused()
-        pauses.resume("new_jobs", by=django_user_model.objects.create_superuser("root"), reason="The drill is over.")
+        pauses.resume("new_jobs", by=django_user_model.objects.get(username="root"), reason="The drill is over.")
 
         assert trade.job("funded").state == "funded"
 
