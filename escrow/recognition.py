@@ -72,7 +72,7 @@ def attribute(outflow_id: UUID, *, agent_id: UUID, by: User, reason: str, at: da
     """
     Have a treasurer say whose payout it was: that of an agent in whose address book the receiver stands or stood.
 
-    :raises NotAllowed: if the person may not, or owns the agent
+    :raises NotAllowed: if the person may not, or owns an agent it may have been paid to
     :raises Invalid: without a reason, or for an agent without that address
     :raises NotYet: if it is not a matter for people; :raises Conflict: if it is explained
     """
@@ -176,10 +176,11 @@ def _attribute(outflow_id: UUID, *, short_units: int, agent_id: UUID, by: User, 
     outflow = _for_people(outflow_id, by=by, reason=reason)
     if outflow.nonce is None:
         raise Conflict("No authorization moved it: it was nobody's payout.")
-    agent = next((one for one in agents_of(outflow) if one.pk == agent_id), None)
+    agents = agents_of(outflow)
+    agent = next((one for one in agents if one.pk == agent_id), None)
     if agent is None:
         raise Invalid.at("/agent_id", "not_its_address", "This agent never had that address in its address book.")
-    if agent.owner_id == by.pk:
+    if any(one.owner_id == by.pk for one in agents):  # saying that it was another's clears their own
         raise withdrawals.OwnWithdrawal
     outflow.by, outflow.reason = by, reason[:500]
     _debit(outflow, agent, short_units=short_units, actor=f"user:{by.pk}", at=at)

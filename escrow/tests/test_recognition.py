@@ -204,7 +204,7 @@ class TestUnattributed:
         with pytest.raises(Invalid):
             recognition.attribute(ambiguous.pk, agent_id=carol.pk, by=treasurer, reason="a guess")
 
-    def test_nobody_says_it_of_an_agent_they_own(self, rich, ambiguous, treasurer):
+    def test_nobody_says_it_of_an_agent_they_own(self, rich, bob, ambiguous, treasurer):
         rich.owner = treasurer
         rich.save(update_fields=["owner"])
 
@@ -212,6 +212,8 @@ class TestUnattributed:
             recognition.attribute(ambiguous.pk, agent_id=rich.pk, by=treasurer, reason="mine")
         with pytest.raises(withdrawals.OwnWithdrawal):
             recognition.write_off(ambiguous.pk, by=treasurer, reason="a loss, not mine")
+        with pytest.raises(withdrawals.OwnWithdrawal):
+            recognition.attribute(ambiguous.pk, agent_id=bob.pk, by=treasurer, reason="his, not mine")
 
     def test_needs_a_treasurer_and_a_reason(self, rich, ambiguous, treasurer, anybody):
         with pytest.raises(NotAllowed):
