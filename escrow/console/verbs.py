@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
@@ -14,6 +15,7 @@ from django.views.decorators.http import require_http_methods
 
 from accounts import pauses
 from accounts.edge.fields import units_to_text
+from accounts.errors import TryLater
 from accounts.models import Pause
 from escrow import (
     guard,
@@ -42,7 +44,11 @@ def _for(permission: str) -> Any:
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             if not request.user.has_perms(["escrow.view_treasury", permission]):
                 raise PermissionDenied
-            return view(request, *args, **kwargs)
+            try:
+                return view(request, *args, **kwargs)
+            except TryLater as refusal:  # there is no treasury, or no chain, to ask anything about
+                messages.error(request, refusal.detail)
+                return asking.to_treasury()
 
         return guarded
 

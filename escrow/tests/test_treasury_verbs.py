@@ -378,6 +378,12 @@ class TestMoves:
         assert "Your first click is still under way: look again in a moment." in text_of(again)
         assert not Withdrawal.objects.exists()
 
+    def test_without_any_treasury_are_refused_aloud(self, page, chain):
+        answer = page.get("/admin/treasury/cold/", follow=True)
+
+        assert answer.status_code == 200
+        assert "No treasury is set up for this chain" in text_of(answer)
+
     def test_without_a_cold_address_are_refused(self, page, rich):
         assert "No cold address is set up." in text_of(say_yes(page, url_of("cold"), amount="30"))
 
