@@ -70,17 +70,25 @@ def authorize(withdrawal_id: UUID, *, purse: funds.Funds, tips: rpc.Heads, at: d
     """
     Write down, once, what the treasury will sign. Nothing is signed before this is committed.
 
-    :raises funds.NotReady: if the money it rests on is not final, or an earlier treasury has payouts open
+    :raises funds.NotReady: if payouts are paused, the money it rests on is not final, or an earlier treasury has
+        payouts open
     :raises funds.TreasuryShort: if the treasury's own USDC less its open authorizations does not cover it
     :raises table.TransitionNotAllowed: if it is not waiting any more
     """
     withdrawal = withdrawals.lock(withdrawal_id)
+    if pauses.is_paused(pauses.Flag.WITHDRAWALS):
+        raise funds.NotReady("Payouts have been paused meanwhile.")
     at = at or clock.now()
+    if withdrawals.called_off_as_ours(withdrawal, at=at):
+        return withdrawal
     reasons = withdrawals.reasons_to_hold_now(withdrawal, at=at)
     if withdrawal.state == State.REQUESTED and reasons:
         withdrawals.hold(withdrawal, reasons, at=at)
         return withdrawal
     fields = table.advance(withdrawal, Action.AUTHORIZE)
+    if not withdrawals.is_set_aside(withdrawal):
+        log.error("payout_without_money withdrawal=%s", withdrawal.pk)
+        raise funds.NotReady("No money was set aside for it: it was not asked for here.")
     if withdrawal.credited_block > tips.finalized.number:
         raise funds.NotReady("The deposits it is paid from are not final yet.")
     funds.require_cover(withdrawal, purse)
@@ -122,7 +130,8 @@ def relay_due(limit: int = 50) -> int:
     for withdrawal_id in leases.claim(due, limit=limit):
         ready: bool | None = False
         try:
-            ready = _relay(node, here, withdrawal_id, tips=tips)
+            if not pauses.is_paused(pauses.Flag.WITHDRAWALS):  # an alarm does not wait for those that are left
+                ready = _relay(node, here, withdrawal_id, tips=tips)
             done += ready is True
         finally:
             if ready is not None:

@@ -19,11 +19,11 @@ from accounts.edge.fields import units_to_text
 from accounts.errors import Conflict, Invalid, NotAllowed, NotFound
 from accounts.events import log
 from accounts.models import Agent, Token, User
-from escrow import address_book, guard, ledger, withdrawal_limits, withdrawal_moves
+from escrow import address_book, guard, ledger, treasury, withdrawal_limits, withdrawal_moves
 from escrow import withdrawal_table as table
 from escrow.chain import addresses, network
 from escrow.ledger import Move
-from escrow.models import Deposit, Withdrawal, WithdrawalApproval
+from escrow.models import Deposit, Entry, Withdrawal, WithdrawalApproval
 from escrow.withdrawal_table import Action
 
 State, Owner = Withdrawal.State, Withdrawal.Owner
@@ -272,10 +272,35 @@ def tell(kind: str, withdrawal: Withdrawal, *, at: datetime) -> None:
 
 
 def reasons_to_hold_now(withdrawal: Withdrawal, *, at: datetime) -> list[str]:
-    """What in the limits of this moment asks for a treasurer, if none has approved it."""
-    if withdrawal.approvals_needed:
+    """What in the limits of this moment asks for a treasurer, unless as many as it needs have approved it."""
+    if withdrawal.approvals_needed and withdrawal.approvals.count() >= withdrawal.approvals_needed:
         return []
+    if withdrawal.owner in (Owner.PLATFORM, Owner.RETURN):
+        return [withdrawal.owner]
     return withdrawal_limits.reasons_now(withdrawal, at=at)
+
+
+def is_set_aside(withdrawal: Withdrawal) -> bool:
+    """Tell whether its request was posted: a row that somebody else wrote into the database pays nobody."""
+    if withdrawal.owner == Owner.INTERNAL:
+        return withdrawal.address in treasury.addresses(withdrawal.chain_id)
+    return Entry.objects.filter(
+        transfer__reference=withdrawal_moves.reference(withdrawal, "request"),
+        account__kind="withdrawing",
+        amount=withdrawal.amount_units + withdrawal.fee_units,
+    ).exists()
+
+
+def called_off_as_ours(withdrawal: Withdrawal, *, at: datetime) -> bool:
+    """Call off what would be paid to an address that became one of ours after it was asked for: a circle."""
+    if withdrawal.state != State.REQUESTED or withdrawal.owner == Owner.INTERNAL:
+        return False
+    try:
+        address_book.refuse_unpayable(withdrawal.address, pointer="/address")
+    except Invalid:
+        _give_back(withdrawal, Action.CANCEL, "withdrawal.cancelled", actor="system", at=at)
+        return True
+    return False
 
 
 def hold(withdrawal: Withdrawal, reasons: list[str], *, at: datetime) -> None:

@@ -7,17 +7,19 @@ import pytest
 from django.db import IntegrityError, transaction
 from eth_hash.auto import keccak
 
-from accounts import alerts, clock
+from accounts import alerts, clock, pauses
 from accounts.models import Event
 from escrow import (
     address_book,
     deposit_addresses,
     deposits,
+    leases,
     ledger,
     payouts,
     relays,
     scans,
     sweeps,
+    withdrawal_moves,
     withdrawals,
 )
 from escrow.chain import addresses, local, rpc, usdc
@@ -108,6 +110,85 @@ class TestStraightRoad:
             assert used == list(range(first, relayer.next_nonce))
             assert chain.node.transaction_count(relayer.address) == relayer.next_nonce
         assert set(Withdrawal.objects.values_list("state", flat=True)) == {"settled"}
+
+
+class TestPausedMeanwhile:
+    """An alarm does not wait until those that were due when the round began have gone."""
+
+    @pytest.fixture(autouse=True)
+    def three(self, rich, ask):
+        for _ in range(3):
+            ask(2 * UNITS)
+
+    @pytest.fixture
+    def pause_after(self, monkeypatch):
+        def pause_after(name: str) -> None:
+            step = getattr(payouts, name)
+
+            def stepping(*args, **options):
+                done = step(*args, **options)
+                if not pauses.is_paused("withdrawals"):
+                    pauses.pause("withdrawals", reason="a key is stolen", cause="unexplained_outflow")
+                return done
+
+            monkeypatch.setattr(payouts, name, stepping)
+
+        return pause_after
+
+    def test_no_more_is_authorized(self, pause_after):
+        pause_after("authorize")
+
+        assert payouts.authorize_due() == 1
+        assert Authorization.objects.count() == 1
+
+    def test_no_more_is_signed(self, pause_after):
+        payouts.authorize_due()
+        pause_after("_relay")
+
+        assert payouts.relay_due() == 1
+        assert RelayTransaction.objects.filter(purpose="withdrawal").count() == 1
+
+
+class TestRowsThatNobodyAskedFor:
+    """Whoever can write into the database, a stolen web server say, has nothing signed by writing a row."""
+
+    def test_without_its_money_set_aside_nothing_is_signed(self, chain, rich):
+        forged = Withdrawal.objects.create(
+            agent=rich,
+            chain_id=chain.chain_id,
+            amount_units=90 * UNITS,
+            address=secrets.token_bytes(20),
+            state=State.REQUESTED,
+            requested_at=clock.now(),
+        )
+
+        run(chain)
+
+        assert not Authorization.objects.exists()
+        assert chain.balance(forged.address) == 0
+        reference, moves = withdrawal_moves.reference(forged, "request"), withdrawal_moves.requested(forged)
+        ledger.post(reference, kind="withdrawal_request", moves=moves, at=clock.now())  # the books are right again
+        run(chain)
+        assert chain.balance(forged.address) == 90 * UNITS
+
+    def test_without_its_approvals_it_is_held_again(self, rich, ask, settings):
+        settings.WITHDRAWAL_APPROVAL_THRESHOLD_UNITS = 30 * UNITS
+        withdrawal = ask()
+        Withdrawal.objects.filter(pk=withdrawal.pk).update(state=State.REQUESTED)
+
+        treasury_tick()
+
+        withdrawal.refresh_from_db()
+        assert withdrawal.state == State.HELD
+
+
+def test_what_could_not_go_lets_the_others_have_their_turn(rich, ask):
+    stuck, fresh = ask(2 * UNITS), ask(2 * UNITS)
+    due = Withdrawal.objects.all()
+    due.filter(pk=stuck.pk).update(lease_until=clock.now() - timedelta(seconds=1))
+
+    assert leases.claim(due, limit=1) == [fresh.pk]
+    assert leases.claim(due, limit=1) == [stuck.pk]
 
 
 class TestAuthorize:

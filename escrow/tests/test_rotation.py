@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 from accounts.errors import Conflict
 from accounts.models import User
 from escrow import (
+    deposits,
     explanations,
     funds,
     guard,
@@ -121,6 +122,35 @@ class TestRotation:
         here, node = network.current(), network.node()
 
         assert len(guard.check(node, here, heads.trusted(node, here)).authorizations) == 1
+
+
+class TestAddressThatBecameOurs:
+    def test_a_payout_to_it_is_called_off_before_it_is_signed(
+        self, chain, rich, ask, rotate, successor_key, balance_of
+    ):
+        _, address = successor_key
+        withdrawal = ask(10 * UNITS, address)
+        rotate(20 * UNITS)
+
+        treasury_tick()
+
+        withdrawal.refresh_from_db()
+        assert withdrawal.state == "cancelled"
+        assert balance_of("available", rich) == 100 * UNITS
+        assert not Authorization.objects.exists()
+
+    def test_what_it_was_paid_before_it_was_recorded_is_found_by_a_rescan(self, chain, rich, rotate, successor_key):
+        _, address = successor_key
+        chain.mint(address, 1)
+        chain.finalize()
+        scans.scan()
+        rotate()
+        assert reconciliation.compare().difference_units == -1
+
+        call_command("rescan_deposits", from_block=0, verbosity=0)
+        deposits.credit_due()
+
+        assert reconciliation.compare().difference_units == 0
 
 
 class TestMovesBetweenOurAddresses:
