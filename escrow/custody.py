@@ -15,6 +15,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.db import connection
 
 from accounts import clock
@@ -240,6 +241,16 @@ def _paid(node: rpc.Node, here: network.Network, signed: Sequence[Signed], block
             logs = usdc.authorization_logs(
                 node, here.usdc, authorizer=sender, nonces=list(part), first=first, last=block.number
             )
+            if {log.nonce for log in logs} != part.keys():
+                # used before its row was written: a restored database has forgotten that
+                logs = usdc.authorization_logs(
+                    node,
+                    here.usdc,
+                    authorizer=sender,
+                    nonces=list(part),
+                    first=settings.CHAIN_START_BLOCK,
+                    last=block.number,
+                )
             if {log.nonce for log in logs} != part.keys():
                 raise rpc.NodeUnavailable("the logs of used nonces are missing")
             paid |= {part[log.nonce] for log in logs if log.used}

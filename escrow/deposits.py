@@ -7,6 +7,7 @@ anew and never twice.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
 
@@ -25,6 +26,10 @@ State, PostedTo = Deposit.State, Deposit.PostedTo
 DUE = (State.SEEN, State.BELOW_MINIMUM, State.UNATTRIBUTED)
 # What all agents together may have credited before it is final, as a multiple of one agent's limit.
 PLATFORM_SAFE_MULTIPLE = 50
+
+
+# A return to the sender that ended like this has given the money back to suspense.
+CAME_BACK = ("cancelled", "rejected", "refunded")
 
 
 class NotDue(Conflict):
@@ -60,7 +65,8 @@ def credit_due(limit: int = 200) -> int:
         credited += 1
     second.end()
     for agent_id in _with_enough_small_ones(here):
-        release_small(agent_id)
+        with suppress(NotDue):  # another process was first
+            release_small(agent_id)
     if refusal:
         raise refusal
     return credited
@@ -162,6 +168,8 @@ def reverse(deposit_id: UUID, *, short_units: int = 0, at: datetime | None = Non
     deposit = Deposit.objects.select_for_update(no_key=True).get(pk=deposit_id)
     if deposit.state != State.ORPHANED or not deposit.posted_to:
         raise NotDue("There is no posting to take back.")
+    if deposit.returned_by.exclude(state__in=CAME_BACK).exists():
+        short_units = deposit.amount_units  # it is not in suspense any more: what lies there is other people's
     at = at or clock.now()
     moves = [
         Move(*_holder(deposit), short_units - deposit.amount_units),
@@ -230,7 +238,9 @@ def _due(here: network.Network, tips: rpc.Heads) -> QuerySet[Deposit]:
     """What may be final enough; before it is final only what goes to an agent's balance."""
     enough = Q(block_number__lte=tips.finalized.number) | Q(state=State.SEEN, block_number__lte=tips.safe.number)
     waiting = Deposit.objects.filter(enough, chain_id=here.chain_id, state__in=DUE, posted_to="")
-    return waiting.order_by("block_number", "log_index")
+    # Large ones may wait for a second node: they keep nobody else from their turn.
+    waiting = waiting.annotate(is_large=Q(amount_units__gte=settings.DEPOSIT_SECOND_OPINION_ABOVE_UNITS))
+    return waiting.order_by("is_large", "block_number", "log_index")
 
 
 def _with_enough_small_ones(here: network.Network) -> list[UUID]:

@@ -177,6 +177,8 @@ def settle_due() -> int:
     """End what the finalized chain has decided: paid, cancelled, or expired unused; answers how many."""
     here, node = network.current(), network.node()
     pending = Authorization.objects.filter(chain_id=here.chain_id, withdrawal__state__in=table.UNPAID)
+    wanted = Withdrawal.objects.filter(chain_id=here.chain_id, state__in=table.WANTED)
+    alerts.clear_others("payout_would_revert", still=[str(pk) for pk in wanted.values_list("pk", flat=True)])
     if not pending.exists():
         return 0
     tips = heads.trusted(node, here)
@@ -186,7 +188,6 @@ def settle_due() -> int:
         rows = list(pending.filter(sender=sender).order_by("since_block"))
         for start in range(0, len(rows), NONCES):
             ended += _settle(node, here, rows[start : start + NONCES], tips.finalized)
-    wanted = Withdrawal.objects.filter(chain_id=here.chain_id, state__in=table.WANTED)
     alerts.clear_others("payout_would_revert", still=[str(pk) for pk in wanted.values_list("pk", flat=True)])
     return ended
 
@@ -332,5 +333,8 @@ def _once(verb: Callable[..., Withdrawal], withdrawal_id: UUID, **proof: usdc.Au
     try:
         verb(withdrawal_id, **proof)
     except table.TransitionNotAllowed:
+        return False
+    except ledger.InsufficientFunds:  # one whose money is not there keeps nobody else waiting
+        log.exception("payout_without_money withdrawal=%s", withdrawal_id)
         return False
     return True

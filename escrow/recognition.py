@@ -165,6 +165,8 @@ def _recognise_once(outflow_id: UUID, *, nonce: bytes, short_units: int, at: dat
         raise NotYet("It is authorized by now.")
     if outflow.explanation == Explanation.INTERNAL:
         return _explain(outflow, Explanation.INTERNAL, at=at)
+    if asked and asked.agent is None:
+        raise Unattributed("Treasurers had asked for it, and it had ended: no agent's payout.")
     owners = [asked.agent] if asked and asked.agent else agents_of(outflow)
     if len(owners) != 1:
         raise Unattributed(f"{len(owners)} agents have its receiver in their address book.")

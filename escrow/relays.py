@@ -63,7 +63,7 @@ def allocate(chain_id: int, **what: Any) -> RelayTransaction:
 
     :raises NotWanted: if the database knows such a relay to be open; :raises NoRelayer: if there is nobody to sign it
     """
-    here = Relayer.objects.filter(chain_id=chain_id, retired_at=None, address__in=_addresses_with_keys())
+    here = Relayer.objects.filter(chain_id=chain_id, retired_at=None, address__in=addresses_with_keys())
     busy = Count("transactions", filter=Q(transactions__state__in=RelayTransaction.OPEN))
     chosen = here.annotate(busy=busy).order_by("busy", "pk").first()
     if chosen is None:
@@ -337,7 +337,12 @@ def _close(relay_id: UUID, attempt: RelayAttempt, receipt: dict[str, Any]) -> No
         sweeps.record(relay, receipt, at=at)
 
 
-def _addresses_with_keys() -> list[bytes]:
+def addresses_with_keys() -> list[bytes]:
+    """
+    The relayers whose keys are here.
+
+    :raises NoRelayer: if none opens
+    """
     from escrow.signing import keys  # the treasury process alone can
 
     try:

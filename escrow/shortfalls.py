@@ -2,8 +2,7 @@
 
 from datetime import datetime
 
-from django.db import transaction
-from django.db.models import Sum
+from django.db import connection, transaction
 
 from accounts import clock, ids
 from accounts.edge.fields import units_to_text
@@ -11,7 +10,6 @@ from accounts.errors import Conflict, Invalid
 from accounts.models import User
 from escrow import income, ledger, withdrawals
 from escrow.ledger import Move, Posting
-from escrow.models import Deposit
 
 
 class NotCoverable(Conflict):
@@ -21,8 +19,15 @@ class NotCoverable(Conflict):
 
 def coverable_units() -> int:
     """What is lost for good: agents repay by their next deposits what a reversal could not take from them."""
-    owed_units = Deposit.objects.aggregate(total=Sum("shortfall_units"))["total"] or 0
-    return max(-ledger.balance("shortfall", ledger.PLATFORM) - owed_units, 0)
+    with connection.cursor() as cursor:  # one statement: a reversal changes both at once
+        cursor.execute(
+            """
+            SELECT greatest(-coalesce(sum(balance), 0)
+                            - (SELECT coalesce(sum(shortfall_units), 0) FROM escrow_deposit), 0)::bigint
+            FROM escrow_ledgeraccount WHERE kind = 'shortfall'
+            """
+        )
+        return cursor.fetchone()[0]
 
 
 @transaction.atomic

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +31,8 @@ def sweep_due() -> RelayTransaction | None:
     open_sweeps = RelayTransaction.objects.filter(
         relayer__chain_id=here.chain_id, purpose=RelayTransaction.Purpose.SWEEP, state__in=RelayTransaction.OPEN
     )
+    with suppress(relays.NoRelayer):  # one that waits for a key that is gone keeps no other from starting
+        open_sweeps = open_sweeps.filter(relayer__address__in=relays.addresses_with_keys())
     if pauses.is_paused(pauses.Flag.WITHDRAWALS) or guard.frozen() or open_sweeps.exists():
         return None
     full = _holding(node, here)

@@ -157,6 +157,7 @@ def _judge_outflows() -> None:
     """Sound what nobody has got round to explaining; `explanations` sounds what it cannot explain, and ends both."""
     from escrow import explanations  # which sounds its own alarms here
 
+    explanations.explain_due()  # its own task may be late: that is no reason to suspect a payout of ours
     for outflow in explanations.unexplained().filter(seen_at__lt=clock.now() - UNEXPLAINED_FOR).order_by("pk"):
         if not alerts.is_sounding("unexplained_outflow", str(outflow.pk)):
             alarm("unexplained_outflow", str(outflow.pk), _sentence(outflow))

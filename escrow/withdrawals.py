@@ -284,6 +284,11 @@ def is_set_aside(withdrawal: Withdrawal) -> bool:
     """Tell whether its request was posted: a row that somebody else wrote into the database pays nobody."""
     if withdrawal.owner == Owner.INTERNAL:
         return withdrawal.address in treasury.addresses(withdrawal.chain_id)
+    entry = withdrawal.entry
+    if withdrawal.owner == Owner.AGENT and (
+        entry is None or (entry.agent_id, entry.address) != (withdrawal.agent_id, withdrawal.address)
+    ):
+        return False
     return Entry.objects.filter(
         transfer__reference=withdrawal_moves.reference(withdrawal, "request"),
         account__kind="withdrawing",

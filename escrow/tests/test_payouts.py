@@ -32,7 +32,7 @@ from escrow.models import (
     Withdrawal,
 )
 from escrow.tests.chain import FINAL, UNITS
-from escrow.tests.treasury import run, treasury_tick
+from escrow.tests.treasury import entry_for, run, treasury_tick
 
 State = Withdrawal.State
 FEE = 500_000
@@ -192,6 +192,16 @@ def test_what_could_not_go_lets_the_others_have_their_turn(rich, ask):
 
 
 class TestAuthorize:
+    def test_pays_nobody_but_an_entry_of_the_agents_own_book(self, chain, rich, ask, bob):
+        withdrawal = ask()
+        elsewhere = entry_for(bob)
+        Withdrawal.objects.filter(pk=withdrawal.pk).update(entry=elsewhere)
+
+        payouts.authorize_due()
+
+        withdrawal.refresh_from_db()
+        assert withdrawal.state == "requested"
+
     def test_waits_for_what_somebody_else_was_credited_early(self, chain, rich, ask, bob, pay_in):
         pay_in(bob, 5 * UNITS)
         chain.mine(5)

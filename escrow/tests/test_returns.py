@@ -145,6 +145,16 @@ class TestEnd:
         with pytest.raises(Conflict, match="suspense"):
             withdrawals.approve(withdrawal.pk, by=theo, revision=withdrawal.revision)
 
+    def test_what_the_chain_took_back_takes_nothing_that_is_anothers(self, stray, tina, balance_of):
+        stray_of(secrets.token_bytes(20))
+        ask(stray, tina)
+        Deposit.objects.filter(pk=stray.pk).update(state="orphaned")
+
+        deposits.reverse_orphaned()
+
+        assert balance_of("suspense") == 20 * UNITS
+        assert balance_of("shortfall") == -20 * UNITS
+
     def test_paid_it_is_gone_for_good(self, chain, treasury_rows, tina, theo, balance_of, settings):
         settings.CHAIN_ID, settings.USDC_ADDRESS, settings.DEPOSIT_FACTORY_ADDRESS = 0, "", ""
         chain.mint(chain.faucet, 20 * UNITS)

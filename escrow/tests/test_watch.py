@@ -13,7 +13,7 @@ from escrow.chain import local, rpc
 from escrow.models import Outflow, Relayer, TreasuryReading, WatchState
 from escrow.tests.chain import UNITS
 from escrow.tests.liar import liar
-from escrow.tests.treasury import entry_for, run
+from escrow.tests.treasury import entry_for, run, treasury_tick
 
 pytestmark = pytest.mark.django_db
 
@@ -256,7 +256,20 @@ class TestFactory:
 
 
 class TestOutflows:
-    def test_what_nobody_explained_in_a_minute_is_alarmed(self, chain, rich):
+    def test_a_payout_of_ours_is_explained_before_it_is_judged(self, chain, rich, ask):
+        ask()
+        treasury_tick()
+        chain.mine()
+        scans.scan()
+        Outflow.objects.update(seen_at=clock.now() - timedelta(minutes=2))
+        assert Outflow.objects.filter(explanation="").exists()
+
+        watch.watch()
+
+        assert not pauses.is_paused("withdrawals")
+
+    def test_what_nobody_explained_in_a_minute_is_alarmed(self, chain, rich, monkeypatch):
+        monkeypatch.setattr("escrow.explanations._receipts", lambda node, hashes: dict.fromkeys(hashes))
         chain.empty_treasury_of(30 * UNITS)
         scans.scan()
         outflow = Outflow.objects.get(explanation="")
