@@ -153,11 +153,13 @@ class TestRowsThatNobodyAskedFor:
     """Whoever can write into the database, a stolen web server say, has nothing signed by writing a row."""
 
     def test_without_its_money_set_aside_nothing_is_signed(self, chain, rich):
+        entry = entry_for(rich)
         forged = Withdrawal.objects.create(
             agent=rich,
             chain_id=chain.chain_id,
             amount_units=90 * UNITS,
-            address=secrets.token_bytes(20),
+            entry=entry,
+            address=entry.address,
             state=State.REQUESTED,
             requested_at=clock.now(),
         )
