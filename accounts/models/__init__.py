@@ -1,20 +1,25 @@
 from accounts.models.agents import Agent, User
 from accounts.models.alerts import Alert
+from accounts.models.audit import AuditLink, AuditRecord, AuditSeal
 from accounts.models.events import Event, EventEpoch
 from accounts.models.idempotency import IdempotencyRecord
 from accounts.models.keys import AgentKey, Challenge
 from accounts.models.pauses import Pause, PauseChange
-from accounts.models.suspensions import Suspension
+from accounts.models.suspensions import LimitChange, Suspension
 from accounts.models.tokens import Token, TokenFamily
 
 __all__ = [
     "Agent",
     "AgentKey",
     "Alert",
+    "AuditLink",
+    "AuditRecord",
+    "AuditSeal",
     "Challenge",
     "Event",
     "EventEpoch",
     "IdempotencyRecord",
+    "LimitChange",
     "Pause",
     "PauseChange",
     "Suspension",

@@ -15,6 +15,10 @@ class User(AbstractUser):
     email_changed_at = models.DateTimeField(null=True, editable=False)
 
     class Meta(AbstractUser.Meta):
+        permissions = [
+            ("suspend_agent", "Can suspend agents and reinstate them"),
+            ("set_limits", "Can lower and lift the limits of agents"),
+        ]
         constraints = [
             models.UniqueConstraint(Lower("email"), condition=~models.Q(email=""), name="user_email_is_one_persons"),
         ]
@@ -72,6 +76,11 @@ class Agent(models.Model):
     owner = models.ForeignKey(User, null=True, blank=True, on_delete=models.PROTECT, related_name="agents")
     # Written by the database when an agent passes from one person to another.
     owner_changed_at = models.DateTimeField(null=True, editable=False)
+    # What staff set, with a reason that `LimitChange` keeps; null: as the trust level says.
+    level_by_staff = models.SmallIntegerField(null=True, blank=True)
+    max_open_jobs = models.IntegerField(null=True, blank=True)
+    max_job_units = models.BigIntegerField(null=True, blank=True)
+    max_open_units = models.BigIntegerField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now())
 
     # What Django and DRF ask of whoever makes a request.
@@ -86,6 +95,16 @@ class Agent(models.Model):
             models.CheckConstraint(
                 condition=models.Q(status__in=["active", "suspended", "leaving", "deactivated"]),
                 name="agent_status_is_known",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(level_by_staff=None) | models.Q(level_by_staff__range=(0, 3)),
+                name="agent_level_is_known",
+            ),
+            models.CheckConstraint(
+                condition=(models.Q(max_open_jobs=None) | models.Q(max_open_jobs__gte=0))
+                & (models.Q(max_job_units=None) | models.Q(max_job_units__gte=0))
+                & (models.Q(max_open_units=None) | models.Q(max_open_units__gte=0)),
+                name="agent_limits_are_not_negative",
             ),
         ]
         indexes = [

@@ -2,6 +2,7 @@ from django.db import models
 
 from accounts import ids
 from accounts.models.agents import Agent, User
+from accounts.models.guards import IMMUTABLE
 
 
 class Suspension(models.Model):
@@ -30,3 +31,23 @@ class Suspension(models.Model):
 
     def __str__(self) -> str:
         return f"suspension of {self.agent_id}"
+
+
+class LimitChange(models.Model):
+    """What staff made of an agent's limits, and why; null: as the trust level says. Append-only."""
+
+    agent = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="limit_changes")
+    level_by_staff = models.SmallIntegerField(null=True, blank=True)
+    max_open_jobs = models.IntegerField(null=True, blank=True)
+    max_job_units = models.BigIntegerField(null=True, blank=True)
+    max_open_units = models.BigIntegerField(null=True, blank=True)
+    by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    reason = models.CharField(max_length=500)
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=~models.Q(reason=""), name="limitchange_has_a_reason")]
+        triggers = IMMUTABLE
+
+    def __str__(self) -> str:
+        return f"limits of {self.agent_id} at {self.at:%Y-%m-%d %H:%M}"

@@ -7,7 +7,7 @@ Every window and threshold is copied from the settings when the row is made: a c
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Length, Now
+from django.db.models.functions import Least, Length, Now
 
 from accounts import ids
 
@@ -95,6 +95,11 @@ class Dispute(models.Model):
     hear_appeal_by = models.DateTimeField(null=True, blank=True)
     hard_stop_at = models.DateTimeField()
     deadline_at = models.DateTimeField(null=True, blank=True)
+    # What comes due before it without ending the state: half of the ruling time, a question's end, another senior.
+    remind_at = models.DateTimeField(null=True, blank=True)
+    due_at = models.GeneratedField(
+        expression=Least("deadline_at", "remind_at"), output_field=models.DateTimeField(null=True), db_persist=True
+    )
     answer_seconds = models.IntegerField()
     evidence_seconds = models.IntegerField()
     question_seconds = models.IntegerField()
@@ -113,11 +118,25 @@ class Dispute(models.Model):
     deposit_held_units = models.BigIntegerField()
     deposit_went = models.CharField(max_length=10, choices=Deposit.choices, null=True, blank=True)
 
+    # Who decides: the moderator under review, the senior on appeal.
     assigned_to = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="cases"
     )
     assigned_at = models.DateTimeField(null=True, blank=True)
     entered_review_at = models.DateTimeField(null=True, blank=True)
+    # Half of the time for a ruling is over: a senior was asked, if one was free.
+    escalated_at = models.DateTimeField(null=True, blank=True)
+    # Who is asked for the second word; any other fit colleague may give it too.
+    approver = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    senior_asked_at = models.DateTimeField(null=True, blank=True)
+    # While a question is open the clock of the ruling stands still, and evidence is open for the side that is asked.
+    clock_stopped_at = models.DateTimeField(null=True, blank=True)
+    question_to_client_by = models.DateTimeField(null=True, blank=True)
+    question_to_seller_by = models.DateTimeField(null=True, blank=True)
+    # Retention has erased what the parties brought; the digests stay.
+    evidence_erased_at = models.DateTimeField(null=True, blank=True)
     # A final, non-default ruling nearer to the other side's request than to one's own.
     lost_by = models.CharField(max_length=6, choices=Party.choices, null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now())
@@ -139,6 +158,7 @@ class Dispute(models.Model):
             ("rule", "Can take cases and rule"),
             ("approve", "Can approve a colleague's ruling"),
             ("hear_appeals", "Can hear appeals"),
+            ("export_case", "Can export a case as a signed pack"),
         ]
         constraints = [
             models.UniqueConstraint(
@@ -234,10 +254,31 @@ class Dispute(models.Model):
             models.CheckConstraint(
                 condition=~Q(state="ruled") | Q(appeal_by__isnull=False), name="dispute_ruled_can_be_appealed"
             ),
+            models.CheckConstraint(
+                condition=~Q(state="awaiting_approval") | Q(approve_by__isnull=False),
+                name="dispute_approval_has_its_time",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="appealed") | Q(hear_appeal_by__isnull=False), name="dispute_hearing_has_its_time"
+            ),
+            models.CheckConstraint(
+                condition=Q(clock_stopped_at=None, question_to_client_by=None, question_to_seller_by=None)
+                | (
+                    Q(clock_stopped_at__isnull=False)
+                    & (Q(question_to_client_by__isnull=False) | Q(question_to_seller_by__isnull=False))
+                ),
+                name="dispute_clock_stops_for_questions",
+            ),
+            models.CheckConstraint(
+                condition=Q(closed_at=None) | Q(remind_at=None), name="dispute_closed_reminds_nobody"
+            ),
         ]  # fmt: skip
         indexes = [
+            models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="dispute_due"),
+            models.Index(fields=["assigned_to"], condition=Q(closed_at=None), name="dispute_open_of_moderator"),
             models.Index(
-                fields=["deadline_at"], condition=Q(deadline_at__isnull=False), name="dispute_due"
+                fields=["closed_at"], condition=Q(closed_at__isnull=False, evidence_erased_at=None),
+                name="dispute_to_erase",
             ),
             models.Index(fields=["client", "-id"], name="dispute_of_client"),
             models.Index(fields=["seller", "-id"], name="dispute_of_seller"),

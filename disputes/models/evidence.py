@@ -78,6 +78,7 @@ class Question(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["dispute", "number"], name="question_number_once"),
             models.CheckConstraint(condition=Q(to__in=["client", "seller"]), name="question_is_to_a_party"),
+            models.CheckConstraint(condition=Q(answer_by__gt=models.F("asked_at")), name="question_leaves_time"),
             models.CheckConstraint(
                 condition=Q(answer=None, answered_at=None) | Q(answer__isnull=False, answered_at__isnull=False),
                 name="question_answer_has_its_time",

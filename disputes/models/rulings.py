@@ -32,6 +32,8 @@ class Ruling(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="rulings"
     )
     is_default = models.BooleanField(default=False)
+    # Made by a senior who heard an appeal; it replaces the ruling that was appealed.
+    on_appeal = models.BooleanField(default=False)
     # Null for a redo.
     seller_bps = models.IntegerField(null=True, blank=True)
     # Where a share is not a round number of basis points (an abort fee), its exact micro-USDC.
@@ -54,7 +56,10 @@ class Ruling(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["dispute", "number"], name="ruling_number_once"),
             models.UniqueConstraint(
-                fields=["dispute"], condition=Q(standing__in=["proposed", "standing"]), name="ruling_one_in_force"
+                fields=["dispute"], condition=Q(standing="standing"), name="ruling_one_in_force"
+            ),
+            models.UniqueConstraint(
+                fields=["dispute"], condition=Q(standing="proposed"), name="ruling_one_proposed"
             ),
             models.CheckConstraint(
                 condition=Q(standing__in=["proposed", "standing", "returned", "replaced"]),
@@ -143,6 +148,9 @@ class Appeal(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )
     decided_at = models.DateTimeField(null=True, blank=True)
+    # Why the ruling was upheld; one that replaces it has reasons of its own.
+    reasons = models.TextField(blank=True, default="")
+    private_notes = models.TextField(blank=True, default="")
 
     class Meta:
         default_permissions = ("view",)
@@ -164,3 +172,11 @@ class Appeal(models.Model):
 
     def __str__(self) -> str:
         return f"appeal by the {self.by}"
+
+    @property
+    def deposit_key(self) -> str:
+        return f"dispute:{self.dispute_id}:appeal"
+
+    @property
+    def deposit_missing_units(self) -> int:
+        return self.deposit_due_units - self.deposit_held_units

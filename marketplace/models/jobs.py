@@ -88,6 +88,8 @@ class Job(models.Model):
     # Each party may open one dispute, a withdrawn one included, and one more after a redo.
     client_disputes_left = models.SmallIntegerField(default=1)
     seller_disputes_left = models.SmallIntegerField(default=1)
+    # A ruling may let the work be done again once.
+    redos_left = models.SmallIntegerField(default=1)
 
     # Where a dispute froze the job, for the day on which it is withdrawn.
     dispute_id = models.UUIDField(null=True, blank=True)
@@ -126,6 +128,7 @@ class Job(models.Model):
             models.CheckConstraint(
                 condition=Q(client_disputes_left__gte=0, seller_disputes_left__gte=0), name="job_disputes_are_counted"
             ),
+            models.CheckConstraint(condition=Q(redos_left__range=(0, 1)), name="job_is_redone_once"),
             models.CheckConstraint(
                 condition=Q(revisions_used__gte=0, revisions_used__lte=F("max_revisions")),
                 name="job_revisions_in_bounds",
