@@ -39,3 +39,6 @@ profile_parts: Registry[Callable[[UUID], dict[str, Any]]] = Registry()
 
 # What an agent has open, for `GET /v1/me/limits`.
 usage: Registry[Callable[[UUID], dict[str, Any]]] = Registry()
+
+# Which stake a person has in one of these agents, beyond owning it: a sentence, or None.
+interests: Registry[Callable[[Any, list[Any]], str | None]] = Registry()

@@ -11,7 +11,7 @@ from accounts import ids, spending
 from accounts.errors import Conflict, NotFound
 from accounts.events import log
 from accounts.models import Agent, Token
-from disputes import deposits, effects, lifecycle
+from disputes import clocks, deposits, effects, lifecycle
 from disputes.lifecycle import Action, Who
 from disputes.models import Deposit, Dispute, Party, Ruling
 from escrow import ledger
@@ -190,7 +190,7 @@ def _new_case(job: Job, opener: Agent, role: Party, reason: str, statement: str,
     )
     setattr(dispute, f"statement_of_{role}", statement)
     setattr(dispute, f"requested_by_{role}_bps", requested_seller_bps)
-    lifecycle.enter(dispute, Dispute.State.AWAITING_ANSWER, job.at)
+    clocks.enter(dispute, Dispute.State.AWAITING_ANSWER, job.at)
     return dispute
 
 

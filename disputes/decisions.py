@@ -25,6 +25,8 @@ class Decision:
     deposit: str = Deposit.BACK
     # Where the seller's share is no round number of basis points.
     seller_units: int | None = None
+    # The work is done again instead of being paid for; share and bond then wait.
+    redo: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,23 @@ def of_ruling(ruling: Ruling) -> Decision:
         seller_units=ruling.seller_units,
         bond_to="client" if ruling.bond_to == Party.CLIENT else "seller",
         deposit=ruling.deposit,
+        redo=ruling.redo,
     )
+
+
+def may_appeal(dispute: Dispute, ruling: Ruling, role: str) -> bool:
+    """Say whether a side has something to appeal: another share than it asked for, a lost bond or a lost deposit."""
+    asked_bps = asked_by(dispute, role)
+    lost_bond = role == Party.SELLER and ruling.bond_to == Party.CLIENT and dispute.bond_units > 0
+    lost_deposit = role == dispute.opened_by and ruling.deposit != Deposit.BACK and dispute.deposit_due_units > 0
+    return ruling.seller_bps != asked_bps or lost_bond or lost_deposit
+
+
+def asked_by(dispute: Dispute, role: str) -> int:
+    """Say what a side asked for, in basis points for the seller; one that was silent asked for everything."""
+    asked = dispute.requested_by_client_bps if role == Party.CLIENT else dispute.requested_by_seller_bps
+    silent = 0 if role == Party.CLIENT else 10_000
+    return silent if asked is None else asked
 
 
 def by_default(dispute: Dispute, job: Job, *, at: datetime) -> Default:
@@ -137,8 +155,7 @@ def in_words(dispute: Dispute, job: Job, decision: Decision) -> str:
 
 def lost_by(dispute: Dispute, *, seller_bps: int) -> str | None:
     """Name the side that lost: a result nearer to the other side's request than to its own; None if neither is."""
-    client_wanted = dispute.requested_by_client_bps if dispute.requested_by_client_bps is not None else 0
-    seller_wanted = dispute.requested_by_seller_bps if dispute.requested_by_seller_bps is not None else 10_000
+    client_wanted, seller_wanted = asked_by(dispute, Party.CLIENT), asked_by(dispute, Party.SELLER)
     from_client, from_seller = abs(seller_bps - client_wanted), abs(seller_bps - seller_wanted)
     if from_client == from_seller:
         return None

@@ -27,15 +27,15 @@ class Row(NamedTuple):
 
 def rows(query: Any, *, user: Any, at: datetime) -> tuple[list[Row], str | None]:
     """Find a page of cases, and the cursor of the next one."""
-    found = _filtered(query, user).annotate(due_at=Coalesce("rule_by", "deadline_at", "closed_at", "created_at"))
+    found = _filtered(query, user).annotate(urgent_at=Coalesce("rule_by", "deadline_at", "closed_at", "created_at"))
     if after := _opened(query.get("after", "")):
-        found = found.filter(Q(due_at__gt=after[0]) | Q(due_at=after[0], pk__gt=after[1]))
+        found = found.filter(Q(urgent_at__gt=after[0]) | Q(urgent_at=after[0], pk__gt=after[1]))
     page = list(
         found.select_related("client", "seller", "assigned_to")
         .defer("statement_of_client", "statement_of_seller")
-        .order_by("due_at", "pk")[: PAGE + 1]
+        .order_by("urgent_at", "pk")[: PAGE + 1]
     )
-    more = f"{page[PAGE - 1].due_at.isoformat()}~{page[PAGE - 1].pk}" if len(page) > PAGE else None
+    more = f"{page[PAGE - 1].urgent_at.isoformat()}~{page[PAGE - 1].pk}" if len(page) > PAGE else None
     return [Row(dispute, light_of(dispute, at)) for dispute in page[:PAGE]], more
 
 

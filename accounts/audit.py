@@ -1,0 +1,62 @@
+"""
+The audit log: what staff did, and the sensitive things agents did.
+
+`record` adds a row in the transaction of the change itself and waits for nobody.
+"""
+
+import contextvars
+import hashlib
+import json
+from datetime import datetime
+from typing import Any
+
+import rfc8785
+from django.db import connection
+
+from accounts.models import Agent, User
+
+# Where the request of this context came from: (address, request id); empty outside of requests.
+origin: contextvars.ContextVar[tuple[str, str]] = contextvars.ContextVar("audit_origin", default=("", ""))
+
+
+def record(
+    action: str,
+    *,
+    user: User | None = None,
+    agent: Agent | None = None,
+    subject: str = "",
+    before: Any = None,
+    after: Any = None,
+    facts: dict[str, Any] | None = None,
+    reason: str = "",
+    at: datetime | None = None,
+) -> None:
+    """
+    Write down who did what to what, and why.
+
+    `before` and `after` are JSON values, of which only the SHA-256 digests are kept; `facts` are kept as they are.
+    """
+    address, request_id = origin.get()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO accounts_auditrecord (action, user_id, agent_id, subject, before, after, facts, reason,"
+            " address, request_id, occurred_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s, coalesce(%s, clock_timestamp()))",
+            [
+                action,
+                user.pk if user else None,
+                agent.pk if agent else None,
+                subject,
+                _digest(before),
+                _digest(after),
+                json.dumps(facts or {}),
+                reason,
+                address,
+                request_id,
+                at,
+            ],
+        )
+
+
+def _digest(value: Any) -> bytes | None:
+    return None if value is None else hashlib.sha256(rfc8785.dumps(value)).digest()
