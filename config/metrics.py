@@ -21,6 +21,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from accounts.models import Pause
+from disputes.models import Dispute
 from escrow.models import Deposit, RelayTransaction, Withdrawal
 
 
@@ -60,6 +61,7 @@ class Rows(Collector):
             units = {state: units for state, (_, units) in rows[what].items()}
             yield _by(f"{what}_units", f"micro-USDC of {what} in each state", "state", states, units)
         purposes = RelayTransaction.Purpose.values
+        yield _by("cases_open", "cases that go on, by state", "state", Dispute.LIVE, rows["cases"])
         yield _by("relays_open", "transactions under way", "purpose", purposes, rows["relays"])
         yield _by("paused", "1 where a switch is off", "flag", Pause.Flag.values, dict.fromkeys(rows["paused"], 1))
         yield _by("alerts_open", "alerts that go on, of each kind", "kind", rows["alerts"], rows["alerts"])
@@ -103,6 +105,9 @@ _NUMBERS = {
     "scan_finalized_block": ("scan_finalized", "newest final block a scan was shown"),
     "scan_lag_blocks": ("scan_lag", "blocks the scan is behind the head it was shown"),
     "scan_age_seconds": ("scan_age", "since a scan last read a block"),
+    "cases_unassigned": ("cases_unassigned", "cases that wait for a ruling or a hearing and that nobody has"),
+    "case_oldest_review_seconds": ("oldest_review", "since the case that waits longest came under review"),
+    "case_overdue_seconds": ("case_overdue", "since a case's clock ran out that no sweep has enforced; nearly zero"),
 }
 _ROWS = """
     SELECT ledger.*,
@@ -129,6 +134,10 @@ _ROWS = """
             SELECT purpose, count(*) FROM escrow_relaytransaction
             WHERE state IN ('allocated', 'signed', 'sent') GROUP BY purpose
         ) AS one) AS relays,
+        (SELECT coalesce(jsonb_object_agg(state, count), '{}')::text FROM (
+            SELECT state, count(*) FROM disputes_dispute WHERE closed_at IS NULL GROUP BY state
+        ) AS one) AS cases,
+        waiting.*,
         (SELECT coalesce(jsonb_object_agg(kind, count), '{}')::text FROM (
             SELECT kind, count(*) FROM accounts_alert WHERE cleared_at IS NULL GROUP BY kind
         ) AS one) AS alerts,
@@ -143,11 +152,19 @@ _ROWS = """
         SELECT count(*) AS unexplained, coalesce(sum(amount_units), 0) AS unexplained_units
         FROM escrow_outflow WHERE explanation = '' AND orphaned_at IS NULL
     ) AS unexplained
+    CROSS JOIN (
+        SELECT count(*) FILTER (WHERE assigned_to_id IS NULL AND state IN ('under_review', 'appealed'))
+                   AS cases_unassigned,
+               coalesce(extract(epoch FROM clock_timestamp() - min(entered_review_at)
+                   FILTER (WHERE state IN ('under_review', 'awaiting_approval'))), 0) AS oldest_review,
+               coalesce(greatest(extract(epoch FROM clock_timestamp() - min(due_at)), 0), 0) AS case_overdue
+        FROM disputes_dispute WHERE closed_at IS NULL
+    ) AS waiting
     LEFT JOIN (SELECT * FROM escrow_treasuryreading ORDER BY read_at DESC LIMIT 1) AS reading ON true
     LEFT JOIN (SELECT * FROM escrow_watchstate ORDER BY tried_at DESC LIMIT 1) AS watch ON true
     LEFT JOIN (SELECT * FROM escrow_scancursor ORDER BY read_at DESC LIMIT 1) AS scan ON true
 """
-_JSON = ("reading", "deposits", "withdrawals", "relays", "alerts", "paused")
+_JSON = ("reading", "deposits", "withdrawals", "relays", "cases", "alerts", "paused")
 
 
 def _rows() -> dict[str, Any]:
