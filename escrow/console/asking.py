@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from django import forms
 from django.contrib import admin, messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -24,6 +25,8 @@ from accounts.models import IdempotencyRecord
 from escrow.console.forms import Sure
 
 TRIES, PAUSE_SECONDS = 40, 0.1  # while the first of two clicks is under way
+
+Answer = TypeVar("Answer")
 
 
 class Question(NamedTuple):
@@ -61,7 +64,7 @@ def ask(request: Any, question: Question) -> HttpResponse:
     if question.typed is not None and "sure" not in request.POST:
         return _page(request, question, form, typed=question.typed(form.cleaned_data))
     try:
-        _do(request, question, form)
+        do_once(request, form, question.act, asks_the_chain=question.asks_the_chain)
     except DoneBefore:
         messages.info(request, f"{question.done} Your second click changed nothing.")
     except DomainError as refusal:
@@ -82,23 +85,25 @@ def page(request: HttpRequest, template: str, **context: Any) -> TemplateRespons
     )
 
 
-def _do(request: Any, question: Question, form: Sure) -> None:
+def do_once(
+    request: Any, form: forms.Form, act: Callable[[dict[str, Any]], Answer], *, asks_the_chain: bool = False
+) -> Answer:
     """
-    Call the verb, once for each page.
+    Call a verb with what a form said, once for each page (the form's `key`); answer what the verb does.
 
     :raises DoneBefore: if this page was sent before
     """
-    once = _claimed if question.asks_the_chain else _together
+    once = _claimed if asks_the_chain else _together
     page_key = _PageKey(
         scope=f"console:{request.user.pk}",
         key=str(form.cleaned_data["key"]),
         fingerprint=idempotency.fingerprint_of(
-            "POST", request.path, {name: request.POST[name] for name in form.fields if name in request.POST}
+            "POST", request.path, {name: request.POST.getlist(name) for name in form.fields if name in request.POST}
         ),
     )
     for _ in range(TRIES):
         try:
-            return once(page_key, lambda: question.act(form.cleaned_data))
+            return once(page_key, lambda: act(form.cleaned_data))
         except idempotency.KeyInProgress:
             time.sleep(PAUSE_SECONDS)
     raise idempotency.KeyInProgress("Your first click is still under way: look again in a moment.")
@@ -110,19 +115,20 @@ class _PageKey(NamedTuple):
     fingerprint: bytes
 
 
-def _together(key: _PageKey, act: Callable[[], Any]) -> None:
+def _together(key: _PageKey, act: Callable[[], Answer]) -> Answer:
     """Do it and remember the page in one transaction: neither is without the other."""
 
     @transaction.atomic
-    def both() -> None:
+    def both() -> Answer:
         _require_new(key)
-        act()
+        answer = act()
         idempotency.remember(**key._asdict(), answer=_DONE, keep=True)
+        return answer
 
-    retrying(both)
+    return retrying(both)
 
 
-def _claimed(key: _PageKey, act: Callable[[], Any]) -> None:
+def _claimed(key: _PageKey, act: Callable[[], Answer]) -> Answer:
     """
     Claim the page, do it, write down that it is done. What is refused gives the page back.
 
@@ -133,11 +139,12 @@ def _claimed(key: _PageKey, act: Callable[[], Any]) -> None:
         idempotency.remember(**key._asdict(), answer=_UNDER_WAY, keep=True)
     claim = IdempotencyRecord.objects.filter(scope=key.scope, key=key.key)
     try:
-        retrying(act)
+        answer = retrying(act)
     except DomainError:
         claim.delete()
         raise
     claim.update(status=_DONE.status)
+    return answer
 
 
 _DONE, _UNDER_WAY = idempotency.Answer(200, None), idempotency.Answer(202, None)
