@@ -17,8 +17,12 @@ from marketplace import effects as money
 _HREFS = {
     Action.ANSWER: "/v1/disputes/{case}/answer",
     Action.SUBMIT_EVIDENCE: "/v1/disputes/{case}/evidence",
-    Action.WITHDRAW: "/v1/disputes/{case}/withdrawal",
     Action.SETTLE: "/v1/jobs/{job}/settlement-offers",
+    Action.WITHDRAW: "/v1/disputes/{case}/withdrawal",
+    Action.ASK_WITHDRAWAL: "/v1/disputes/{case}/withdrawal",
+    Action.CONSENT_TO_WITHDRAWAL: "/v1/disputes/{case}/withdrawal",
+    Action.ANSWER_QUESTION: "/v1/disputes/{case}/answers",
+    Action.APPEAL: "/v1/disputes/{case}/appeal",
 }
 
 
@@ -121,7 +125,7 @@ def _action(dispute: Dispute, action: Action) -> dict[str, Any]:
 
 
 def _effects(dispute: Dispute, action: Action) -> list[money.Effect]:
-    if action != Action.WITHDRAW:
+    if action not in (Action.WITHDRAW, Action.CONSENT_TO_WITHDRAWAL):
         return []
     went = Deposit.BACK if dispute.assigned_to_id is None else Deposit.OTHER_SIDE
     moves = deposits.closing_moves(dispute, went=went, client_share_units=0, seller_share_units=0)
