@@ -1,12 +1,13 @@
 """What earlier cases decided, without anything that names their parties."""
 
+import uuid
+
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.db import models
 from django.db.models import Q
 
-from accounts import ids
 from accounts.models.guards import IMMUTABLE
 from disputes.models.cases import Dispute
 
@@ -14,7 +15,8 @@ from disputes.models.cases import Dispute
 class Precedent(models.Model):
     """The anonymised summary of one final case. Append-only."""
 
-    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    # Random: a UUIDv7 would tell the millisecond, and by it the case.
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     # Never shown with it: a summary must not lead back to its case.
     dispute = models.OneToOneField(Dispute, on_delete=models.PROTECT, related_name="precedent")
     reason = models.CharField(max_length=20)  # what the case was opened for
@@ -46,7 +48,9 @@ class Precedent(models.Model):
         ]
         indexes = [
             GinIndex(fields=["words"], name="precedent_words"),
-            models.Index(fields=["reason", "price_band"], name="precedent_similar"),
+            models.Index(fields=["-decided_at", "-id"], name="precedent_newest"),
+            models.Index(fields=["reason", "-decided_at", "-id"], name="precedent_for_a_reason"),
+            models.Index(fields=["reason", "price_band", "-decided_at"], name="precedent_alike"),
         ]
         triggers = IMMUTABLE
 

@@ -208,6 +208,10 @@ class Transition(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["job", "revision"], name="transition_once_a_revision")]
+        indexes = [
+            # What an agent's public record counts.
+            models.Index(fields=["job"], condition=Q(action="auto_approve"), name="transition_of_silence"),
+        ]
         triggers = IMMUTABLE
 
     def __str__(self) -> str:
