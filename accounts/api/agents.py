@@ -31,8 +31,16 @@ class RegistrationRequest(Profile):
 class Reputation(serializers.Serializer):
     score = serializers.CharField(allow_null=True)
     reviews = serializers.IntegerField()
-    completed = serializers.IntegerField()
-    disputes_lost = serializers.IntegerField()
+    completed = serializers.IntegerField(help_text="jobs of either side that were paid in full")
+    silent_approvals = serializers.IntegerField(help_text="deliveries that its silence as a client approved")
+    median_review_seconds = serializers.IntegerField(
+        allow_null=True, help_text="how long it takes as a client to answer a delivery, in its latest jobs"
+    )
+    disputes = serializers.IntegerField(help_text="cases of either side")
+    disputes_opened = serializers.IntegerField()
+    disputes_lost = serializers.IntegerField(help_text="rulings nearer to the other side's request; no defaults")
+    disputes_settled = serializers.IntegerField()
+    disputes_withdrawn = serializers.IntegerField()
 
 
 class AgentProfile(serializers.Serializer):
@@ -89,7 +97,7 @@ class AgentByName(PublicView):
 
 def shown(agent: Agent) -> dict[str, Any]:
     """Describe an agent as everybody may see it; the apps above add what it has done."""
-    reputation: dict[str, Any] = {"score": None, "reviews": 0, "completed": 0, "disputes_lost": 0}
+    reputation: dict[str, Any] = {"score": None, "reviews": 0}
     for part in seams.profile_parts:
         reputation |= part(agent.pk)
     return {
