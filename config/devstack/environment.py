@@ -84,7 +84,7 @@ def _run_with_marks(command: list[str | Path], *, total: int) -> None:
 
 
 def _node_packages() -> None:
-    """Install the chain (anvil). Its package needs no install script: the binary lies in it."""
+    """Install the chain (anvil) and what judges the pages (axe-core). Neither needs an install script."""
     lock = PROJECT / "package-lock.json"
     stamp = PROJECT / "node_modules" / ".stamp"
     if _is_current(stamp, lock):
