@@ -147,6 +147,15 @@ def client_for() -> Callable[..., Any]:
     return client_for
 
 
+# --- staff ----------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def sign_in() -> Callable[..., Any]:
+    """Begin a session in the console, as after password and code: `sign_in(client, user)` answers the client."""
+    from accounts.tests.staff import sign_in
+
+    return sign_in
+
+
 # --- races ----------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def race(transactional_db: None) -> Callable[..., list[Any]]:

@@ -5,6 +5,7 @@ Every secret may come as `NAME` or, better, as `NAME_FILE`: the path of a file t
 Amounts are decimal USDC in the environment and micro-USDC (`*_UNITS`) here.
 """
 
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -60,6 +61,9 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_celery_beat",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "axes",
     "accounts",
     "escrow",
     "marketplace",
@@ -68,6 +72,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "accounts.edge.requests.RequestId",
+    "accounts.edge.origins.Origin",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -75,8 +80,10 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
@@ -151,6 +158,23 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 LOGIN_URL = "/admin/login/"
+# Only people sign in here: agents bring a token, which no backend sees.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+OTP_TOTP_ISSUER = "Bailee"
+# So many wrong tries under one name from one address close it to both for a while. Rows, because Redis may be lost.
+AXES_FAILURE_LIMIT = env.int("SIGN_IN_FAILURES", default=5)
+AXES_COOLOFF_TIME = timedelta(seconds=env.int("SIGN_IN_LOCKED_SECONDS", default=900))
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_CLIENT_IP_CALLABLE = "accounts.edge.requests.client_address"
+AXES_LOCKOUT_CALLABLE = "disputes.console.signin.locked_out"
+AXES_RESET_ON_SUCCESS = True
+# A try during the lock-out does not prolong it: its end can be told.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "password", "otp_token", "csrfmiddlewaretoken"]
+# Who signed in is in the audit log; the rows of failures are nobody's to edit.
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
 LANGUAGE_CODE = "en"
 USE_I18N = False
 USE_TZ = True
@@ -350,6 +374,7 @@ LOGGING = {
     "formatters": {"json": {"()": "config.logs.json_formatter"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "loggers": {"axes": {"level": "WARNING"}},  # four lines for each sign-in that went well
 }
 
 SILENCED_SYSTEM_CHECKS = [

@@ -12,6 +12,7 @@ from django.contrib.auth.models import Group
 from django.db import models
 from django.http import HttpRequest
 from django.utils.html import format_html
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from accounts.edge.fields import units_to_text
 from accounts.text import visible
@@ -95,6 +96,8 @@ def register_all(site: admin.AdminSite) -> None:
     """Give every model of ours its read-only pages, and Django's groups too."""
     if site.is_registered(Group):
         site.unregister(Group)
+    if site.is_registered(TOTPDevice):
+        site.unregister(TOTPDevice)  # django-otp's pages show the secret, as text and to scan
     site.register(Group, type("GroupAdmin", (ReadOnly,), {"list_display": ("name",), "ordering": ("name",)}))
     for label in APPS:
         for model in apps.get_app_config(label).get_models():

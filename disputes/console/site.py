@@ -1,11 +1,14 @@
 """The staff's site: Django's admin, whose home is the work that waits and whose rows nobody edits."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
+
+if TYPE_CHECKING:
+    from django.contrib.auth.forms import AuthenticationForm
 
 
 class Console(admin.AdminSite):
@@ -14,6 +17,17 @@ class Console(admin.AdminSite):
     index_title = "Your desk"
     index_template = "admin/home.html"
     site_url = "/docs"
+    login_template = "admin/login.html"
+
+    @property
+    def login_form(self) -> "type[AuthenticationForm]":  # type: ignore[override]
+        from disputes.console import signin
+
+        return signin.SignIn
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        """Open to staff in service who gave a code as well as a password."""
+        return super().has_permission(request) and request.user.is_verified()
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         from disputes.console import pages  # the apps' models are loaded by now, and not when this module is

@@ -14,6 +14,7 @@ from django.db import connections
 from accounts import clock, staff
 from disputes import cases, deadlines, evidence
 from disputes.models import Dispute, Ruling
+from disputes.tests.browsing import sign_in_page
 from disputes.tests.conftest import REASONS
 from marketplace import deliveries, jobs, offers, terms
 
@@ -126,12 +127,7 @@ def desk_of(browser: Any, live_server: Any, **options: Any) -> Any:
     page.wrong = []
     page.on("pageerror", lambda error: page.wrong.append(str(error)))
     page.on("console", lambda said: page.wrong.append(said.text) if said.type == "error" else None)
-    page.goto(f"{live_server.url}/admin/")
-    picture(page, "login")
-    page.fill("#id_username", "mona")
-    page.fill("#id_password", PASSWORD)
-    page.click("input[type=submit]")
-    return page
+    return sign_in_page(page, live_server, "mona", PASSWORD)
 
 
 def amounts(page: Any) -> dict[str, str]:

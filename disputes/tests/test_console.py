@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from accounts import clock, staff
 from accounts.models import User
+from accounts.tests.staff import fields_of, sign_in
 from disputes import deadlines, evidence
 from disputes.models import Dispute, Ruling
 from disputes.tests.conftest import DAY, HOUR, REASONS
@@ -39,27 +40,23 @@ def noon(now):
 
 @pytest.fixture
 def page(moderator) -> Client:
-    client = Client()
-    client.force_login(moderator)
-    return client
+    return sign_in(Client(), moderator)
 
 
 def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
+    return sign_in(Client(), user)
 
 
 class TestSigningIn:
-    def test_is_by_password(self, make_moderator):
-        make_moderator("pat")
+    def test_is_by_password_and_code(self, make_moderator):
+        pat = make_moderator("pat")
         client = Client(enforce_csrf_checks=True)
 
         login = client.get("/admin/login/")
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', login.content.decode())[1]
         answer = client.post(
             "/admin/login/",
-            {"username": "pat", "password": "a long password", "csrfmiddlewaretoken": token, "next": "/admin/cases/"},
+            fields_of(pat, "a long password") | {"csrfmiddlewaretoken": token, "next": "/admin/cases/"},
         )
 
         assert (answer.status_code, answer["Location"]) == (302, "/admin/cases/")
@@ -118,11 +115,11 @@ class TestPages:
         assert page.get("/admin/cases/0190d6d0-0000-7000-8000-000000000000/").status_code == 404
 
     def test_filter_the_queue(self, page, case_at, job_at, moderator):
-        from disputes import arbitration
+        from disputes import assignment
 
         case = case_at("under_review")
         other = case_at("under_review", job=job_at(price=5_000_000))
-        arbitration.take(case.pk, moderator=moderator)
+        assignment.take(case.pk, moderator=moderator)
 
         def found(query: str) -> set[str]:
             text = page.get(f"/admin/cases/?{query}").content.decode()
@@ -232,11 +229,11 @@ class TestRulingByPlainHttp:
         assert Dispute.objects.get().state == "under_review"
 
     def test_a_page_read_before_the_case_moved_on_is_refused(self, page, case_at, moderator):
-        from disputes import arbitration
+        from disputes import assignment
 
         case = case_at("under_review")
         form = FORM | {"revision": case.revision}
-        arbitration.take(case.pk, moderator=moderator)
+        assignment.take(case.pk, moderator=moderator)
 
         answer = page.post(reverse("admin:case_confirm", args=[case.pk]), form)
 
@@ -268,7 +265,7 @@ class TestRulingByPlainHttp:
     def test_needs_the_token_of_the_page(self, moderator, case_at):
         case = case_at("under_review")
         client = Client(enforce_csrf_checks=True)
-        client.force_login(moderator)
+        sign_in(client, moderator)
 
         answer = client.post(reverse("admin:case_confirm", args=[case.pk]), FORM | {"revision": case.revision})
 

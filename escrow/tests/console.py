@@ -7,12 +7,11 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import User
+from accounts.tests.staff import sign_in
 
 
 def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
+    return sign_in(Client(), user)
 
 
 def text_of(answer: Any) -> str:

@@ -11,6 +11,7 @@ from django.db import connections
 
 from accounts import clock, staff
 from accounts.models import PauseChange
+from accounts.tests.staff import sign_in_page
 from escrow import deposit_addresses, deposits, explanations, scans, sweeps, watch, withdrawals
 from escrow.chain import addresses, rpc, usdc
 from escrow.models import TreasuryReading, Withdrawal, WithdrawalApproval
@@ -134,12 +135,7 @@ def treasury_of(browser: Any, live_server: Any, *, clock: bool = False, **option
     page.on("console", lambda said: page.wrong.append(said.text) if said.type in ("error", "warning") else None)
     if clock:
         page.clock.install()
-    page.goto(f"{live_server.url}/admin/treasury/")
-    page.fill("#id_username", "tess")
-    page.fill("#id_password", PASSWORD)
-    page.click("input[type=submit]")
-    page.wait_for_url("**/admin/treasury/")
-    return page
+    return sign_in_page(page, live_server, "tess", PASSWORD, path="/admin/treasury/")
 
 
 def shown(page: Any, part: str) -> str:

@@ -8,6 +8,7 @@ from django.test import Client
 
 from accounts import alerts, clock, ids, pauses
 from accounts.models import IdempotencyRecord, Pause, PauseChange
+from accounts.tests.staff import sign_in
 from escrow import ledger, treasury, watch, withdrawals
 from escrow.chain import addresses
 from escrow.console import asking
@@ -153,8 +154,7 @@ class TestApproving:
         assert Withdrawal.objects.get().state == "held"
 
     def test_needs_the_token_of_the_page(self, tess, held):
-        strict = Client(enforce_csrf_checks=True)
-        strict.force_login(tess)
+        strict = sign_in(Client(enforce_csrf_checks=True), tess)
         form = form_of(strict, url_of("approve", held.pk)) | {"reason": "Fine."}
 
         assert strict.post(url_of("approve", held.pk), form).status_code == 403
