@@ -310,7 +310,7 @@ class DisputeTransition(models.Model):
 
     dispute = models.ForeignKey(Dispute, on_delete=models.PROTECT, related_name="transitions", db_index=False)
     revision = models.IntegerField()
-    action = models.CharField(max_length=20)
+    action = models.CharField(max_length=30)
     by = models.CharField(
         max_length=9,
         choices=[("client", "Client"), ("seller", "Seller"), ("system", "System"), ("moderator", "Moderator")],
