@@ -5,9 +5,9 @@ from uuid import UUID
 
 from django.db import transaction
 
-from accounts.errors import DomainError, FieldError, Invalid, NotAllowed
+from accounts.errors import DomainError, FieldError, Invalid
 from accounts.models import User
-from disputes import cases, conflicts, decisions, lifecycle
+from disputes import assignment, cases, decisions, lifecycle
 from disputes.decisions import Decision
 from disputes.lifecycle import Action, Who
 from disputes.models import Deposit, Dispute, Party, Ruling
@@ -26,36 +26,12 @@ class CaseChanged(DomainError):
     title = "The case has changed since you read it"
 
 
-class AssignedToAnother(DomainError):
-    status = 403
-    code = "assigned_to_another"
-    title = "The case is a colleague's"
-
-
 class SecondPersonNeeded(DomainError):
     """Until a second person can approve, nobody rules alone on what needs two."""
 
     status = 400
     code = "not_available"
     title = "A second person must approve this ruling"
-
-
-@transaction.atomic
-def take(dispute_id: UUID, *, moderator: User, at: datetime | None = None) -> Dispute:
-    """
-    Make a case one's own.
-
-    :raises lifecycle.TransitionNotAllowed: unless it is under review
-    :raises AssignedToAnother: if a colleague has it
-    :raises conflicts.ConflictOfInterest: if the moderator has a stake in it
-    """
-    dispute = lifecycle.lock(dispute_id)
-    at = lifecycle.moment(at)
-    lifecycle.rule_for(dispute, Action.TAKE, Who.MODERATOR, at)
-    _require_fit(moderator, dispute)
-    return lifecycle.advance(
-        dispute, Action.TAKE, by=Who.MODERATOR, at=at, user=moderator, assigned_to=moderator, assigned_at=at
-    )
 
 
 @transaction.atomic
@@ -78,7 +54,7 @@ def rule(
     :raises lifecycle.TransitionNotAllowed: unless it is under review, before the hard stop
     :raises CaseChanged: if the case moved on since
     :raises Invalid: for shares out of bounds, unknown codes, or reasons of less than 200 characters
-    :raises AssignedToAnother: if a colleague has it
+    :raises assignment.AssignedToAnother: if a colleague has it
     :raises conflicts.ConflictOfInterest: if the moderator has a stake in it
     :raises SecondPersonNeeded: above the threshold, for a forfeited bond, and for a finding of fraud or frivolity
     """
@@ -87,7 +63,7 @@ def rule(
     lifecycle.rule_for(dispute, Action.RULE, Who.MODERATOR, at)
     if revision != dispute.revision:
         raise CaseChanged("Read the case again, then rule.", revision=dispute.revision)
-    _require_fit(moderator, dispute)
+    assignment.require_fit(moderator, dispute)
     check(decision, reason_codes=reason_codes, reasons=reasons)
     if why := needs_second_person(dispute, decision, reason_codes):
         raise SecondPersonNeeded(why)
@@ -245,11 +221,3 @@ def _carry_out(dispute: Dispute, ruling: Ruling, action: Action, at: datetime) -
 
 def _role_behind(ruling: Ruling) -> job_lifecycle.Role:
     return job_lifecycle.Role.SYSTEM if ruling.is_default else job_lifecycle.Role.MODERATOR
-
-
-def _require_fit(moderator: User, dispute: Dispute) -> None:
-    if not (moderator.is_active and moderator.is_staff and moderator.has_perm("disputes.rule")):
-        raise NotAllowed("Only moderators rule.")
-    if dispute.assigned_to_id not in (None, moderator.id):
-        raise AssignedToAnother("Ask for it to be given to you.")
-    conflicts.require_none(moderator, dispute)

@@ -8,7 +8,7 @@ class MarketplaceConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import seams
-        from marketplace import books, jobs, listings, records
+        from marketplace import books, interests, jobs, listings, records
 
         books.register()
         seams.leaving.register(listings.archive_all)
@@ -17,3 +17,4 @@ class MarketplaceConfig(AppConfig):
         seams.suspended.register(jobs.stop_new_business)
         seams.profile_parts.register(records.of_agent)
         seams.usage.register(records.in_use)
+        seams.interests.register(interests.through_trade)

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts import clock
 from accounts.edge.retries import retrying
 from accounts.errors import DomainError
-from disputes import arbitration, decisions, lifecycle
+from disputes import arbitration, assignment, decisions, lifecycle
 from disputes.console import casefile
 from disputes.console import queue as queues
 from disputes.console.forms import RulingForm, SplitForm
@@ -73,7 +73,7 @@ def case(request: Any, case_id: UUID) -> HttpResponse:
 def take(request: Any, case_id: UUID) -> HttpResponse:
     """Make a case one's own."""
     try:
-        retrying(lambda: arbitration.take(case_id, moderator=request.user))
+        retrying(lambda: assignment.take(case_id, moderator=request.user))
         messages.success(request, "The case is yours.")
     except DomainError as refusal:
         messages.error(request, refusal.detail)

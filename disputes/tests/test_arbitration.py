@@ -10,7 +10,7 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from accounts import ids
 from accounts.errors import Invalid, NotAllowed
 from accounts.models import User
-from disputes import arbitration, cases, conflicts, deadlines, decisions, evidence, lifecycle
+from disputes import arbitration, assignment, cases, conflicts, deadlines, decisions, evidence, lifecycle
 from disputes.decisions import Decision
 from disputes.models import Dispute, DisputeTransition, Evidence, Ruling
 from disputes.tests.conftest import DAY, HOUR, STATEMENT, ruled
@@ -92,12 +92,12 @@ class TestRule:
             ruled(case, moderator, at=noon + 3 * DAY, revision=case.revision - 1)
 
     def test_is_the_colleagues_who_took_the_case(self, case_at, moderator, make_moderator, noon):
-        case = arbitration.take(case_at("under_review").id, moderator=moderator, at=noon + 3 * DAY)
+        case = assignment.take(case_at("under_review").id, moderator=moderator, at=noon + 3 * DAY)
 
-        with pytest.raises(arbitration.AssignedToAnother):
+        with pytest.raises(assignment.AssignedToAnother):
             ruled(case, make_moderator("max"), at=noon + 3 * DAY)
-        with pytest.raises(arbitration.AssignedToAnother):
-            arbitration.take(case.id, moderator=make_moderator("mia"), at=noon + 3 * DAY)
+        with pytest.raises(assignment.AssignedToAnother):
+            assignment.take(case.id, moderator=make_moderator("mia"), at=noon + 3 * DAY)
 
         assert ruled(case, moderator, at=noon + 3 * DAY).state == "ruled"
 
@@ -127,7 +127,7 @@ class TestRule:
 
 class TestConflictOfInterest:
     def refused(self, case, user, at):
-        for act in (lambda: ruled(case, user, at=at), lambda: arbitration.take(case.id, moderator=user, at=at)):
+        for act in (lambda: ruled(case, user, at=at), lambda: assignment.take(case.id, moderator=user, at=at)):
             with pytest.raises(conflicts.ConflictOfInterest):
                 act()
         return True

@@ -10,7 +10,7 @@ import pytest
 from django.db import transaction
 
 from accounts.errors import DomainError
-from disputes import arbitration, cases, deadlines, evidence, lifecycle
+from disputes import assignment, cases, deadlines, evidence, lifecycle
 from disputes.models import Dispute, DisputeTransition
 from disputes.tests.conftest import DAY, HOUR, STATEMENT, ruled
 from marketplace.models import Job
@@ -76,7 +76,7 @@ def act(action, case, person, other, at, moderator):
         cases.settle_offer(case.job_id, by=person, seller_bps=5_000, at=at)
         return Dispute.objects.get(pk=case.pk)
     if action == "take":
-        return arbitration.take(case.id, moderator=person, at=at)
+        return assignment.take(case.id, moderator=person, at=at)
     return ruled(Dispute.objects.get(pk=case.pk), person, at=at)
 
 
@@ -186,7 +186,7 @@ def test_nothing_is_ruled_settled_or_withdrawn_after_the_hard_stop(case_at, alic
 
     for act_late in (
         lambda: ruled(case, moderator, at=at),
-        lambda: arbitration.take(case.id, moderator=moderator, at=at),
+        lambda: assignment.take(case.id, moderator=moderator, at=at),
         lambda: cases.settle_offer(case.job_id, by=alice, seller_bps=0, at=at),
         lambda: cases.withdraw(case.id, by=alice, at=at),
     ):
