@@ -5,9 +5,10 @@ Every window and threshold is copied from the settings when the row is made: a c
 """
 
 from django.conf import settings
+from django.contrib.postgres.indexes import OpClass
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Least, Length, Now
+from django.db.models.functions import Cast, Least, Length, Now, Reverse
 
 from accounts import ids
 
@@ -282,7 +283,18 @@ class Dispute(models.Model):
             ),
             models.Index(fields=["client", "-id"], name="dispute_of_client"),
             models.Index(fields=["seller", "-id"], name="dispute_of_seller"),
-            models.Index(fields=["state", "deadline_at"], name="dispute_queue"),
+            # The queue, a page at a time (disputes/console/queue.py), and what it is searched by: ends of ids.
+            models.Index(fields=["state", "deadline_at", "id"], name="dispute_queue"),
+            models.Index(fields=["deadline_at", "id"], condition=Q(closed_at=None), name="dispute_living"),
+            models.Index(
+                fields=["state", "-closed_at", "-id"], condition=Q(closed_at__isnull=False), name="dispute_closed"
+            ),
+            models.Index(
+                OpClass(Reverse(Cast("id", models.TextField())), name="text_pattern_ops"), name="dispute_end_of_id"
+            ),
+            models.Index(
+                OpClass(Reverse(Cast("job", models.TextField())), name="text_pattern_ops"), name="dispute_end_of_job"
+            ),
         ]  # fmt: skip
 
     def __str__(self) -> str:

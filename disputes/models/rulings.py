@@ -91,6 +91,7 @@ class Ruling(models.Model):
                 condition=Q(reason_codes__contained_by=REASON_CODES), name="ruling_codes_are_known"
             ),
         ]  # fmt: skip
+        indexes = [models.Index(fields=["ruled_at"], name="ruling_by_day")]
 
     def __str__(self) -> str:
         share = "redo" if self.redo else f"seller {self.seller_bps} bps"
