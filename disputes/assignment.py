@@ -6,6 +6,7 @@ Each change of hands is a step of the case and an `Assignment`; parties learn of
 
 import logging
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -235,7 +236,7 @@ def _give(
     at: datetime,
     user: User | None = None,
     reason: str = "",
-    **changes: datetime,
+    **changes: Any,
 ) -> Dispute:
     lifecycle.advance(
         dispute, action, by=by, at=at, user=user, why=reason, assigned_to=to, assigned_at=to and at, **changes
@@ -290,7 +291,7 @@ def _assigned(dispute_id: UUID) -> bool:
 def _held_by_unfit() -> list[UUID]:
     held = Dispute.objects.filter(state__in=_states_of(Action.ASSIGN), assigned_to__isnull=False)
     holders = {user.pk: user for user in User.objects.filter(pk__in=held.values("assigned_to"))}
-    found = []
+    found: list[UUID] = []
     for state, holder in set(held.order_by().values_list("state", "assigned_to")):
         if not candidates.may(holders[holder], *_permissions_for(Dispute(state=state))):
             found += held.filter(state=state, assigned_to=holder).values_list("pk", flat=True)

@@ -33,6 +33,7 @@ class Assignment(models.Model):
 
     class Meta:
         default_permissions = ("view",)
+        permissions = [("read_report", "Can read and export the report on moderators")]
         constraints = [
             models.CheckConstraint(
                 condition=Q(how__in=["by_turn", "taken", "reassigned", "escalated", "appeal", "recused", "released"]),
