@@ -1,7 +1,8 @@
 """
 The audit log: what staff did, and the sensitive things agents did.
 
-`record` adds a row in the transaction of the change itself and waits for nobody.
+`record` adds a row in the transaction of the change itself and waits for nobody; `seal` links the rows into a chain
+later, and `verify` reads it again.
 """
 
 import contextvars
@@ -13,7 +14,11 @@ from typing import Any
 import rfc8785
 from django.db import connection
 
+from accounts.audit_chain import head, keep_sealed, seal
+from accounts.audit_verification import verify
 from accounts.models import Agent, User
+
+__all__ = ["head", "keep_sealed", "origin", "read", "record", "seal", "verify"]
 
 # Where the request of this context came from: (address, request id); empty outside of requests.
 origin: contextvars.ContextVar[tuple[str, str]] = contextvars.ContextVar("audit_origin", default=("", ""))
@@ -56,6 +61,15 @@ def record(
                 at,
             ],
         )
+
+
+def read(user: User, subject: str, what: str, **facts: Any) -> None:
+    """
+    Write down that a person was shown what is not theirs: personal data (`what` = "personal_data"), an exported case.
+
+    A page that shows such a thing calls this before it answers.
+    """
+    record(f"read.{what}", user=user, subject=subject, facts=facts)
 
 
 def _digest(value: Any) -> bytes | None:

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from accounts import alert_messages, challenges, departures, idempotency, suspensions
+from accounts import alert_messages, audit, challenges, departures, idempotency, suspensions
 
 
 @shared_task(queue="deadlines", ignore_result=True)
@@ -33,3 +33,9 @@ def forget_answers(**_: object) -> None:
 def tell_alerts(**_: object) -> None:
     """Tell operators of alerts that began or are over."""
     alert_messages.tell_due()
+
+
+@shared_task(queue="default", ignore_result=True)
+def seal_audit(**_: object) -> None:
+    """Link what was written to the audit log, and publish the head."""
+    audit.keep_sealed()
