@@ -11,7 +11,7 @@ from accounts import ids, spending
 from accounts.errors import Conflict, NotFound
 from accounts.events import log
 from accounts.models import Agent, Token
-from disputes import clocks, deposits, effects, lifecycle
+from disputes import clocks, deposits, effects, lifecycle, rulings
 from disputes.lifecycle import Action, Who
 from disputes.models import Deposit, Dispute, Party, Ruling
 from escrow import ledger
@@ -86,23 +86,20 @@ def answer(
 @transaction.atomic
 def withdraw(dispute_id: UUID, *, by: Agent, at: datetime | None = None) -> Dispute:
     """
-    Withdraw a case that nobody answered: the deposit comes back, the job goes on under its original clock.
+    Withdraw a case. While nobody has answered the opener does it alone, and the job goes on under its original clock.
 
-    :raises lifecycle.TransitionNotAllowed: for the other side, once the case was answered, or after a ruling
+    Once it was answered it takes both: the opener asks, the other side consents, and the time that was left comes back.
+
+    :raises lifecycle.TransitionNotAllowed: after a ruling, for an opener who asks twice, for the other side unasked
     """
     dispute = lifecycle.lock(dispute_id)
     who, at = lifecycle.who_of(by, dispute), lifecycle.moment(at)
-    went = Deposit.BACK if dispute.assigned_to_id is None else Deposit.OTHER_SIDE
-    lifecycle.advance(dispute, Action.WITHDRAW, by=who, at=at, deposit_went=went)
-    jobs.resume(
-        dispute.job_id,
-        by=job_lifecycle.Role(lifecycle.role_named(dispute, who)),
-        consented=False,
-        note="The dispute was withdrawn.",
-        at=at,
-    )
-    _give_deposit(dispute, went=went, at=at)
-    tell("dispute.withdrawn", dispute, at)
+    if who == Who.RESPONDENT:
+        return _end_withdrawn(dispute, Action.CONSENT_TO_WITHDRAWAL, who, at)
+    if dispute.answered_at is None:
+        return _end_withdrawn(dispute, Action.WITHDRAW, who, at)
+    lifecycle.advance(dispute, Action.ASK_WITHDRAWAL, by=who, at=at, withdrawal_asked_at=at)
+    tell("dispute.withdrawal_asked", dispute, at, by=lifecycle.role_named(dispute, who))
     return dispute
 
 
@@ -127,6 +124,7 @@ def settle_offer(job_id: UUID, *, by: Agent, seller_bps: int, at: datetime | Non
     job = settlements.offer(job_id, by=by, seller_bps=seller_bps, extra=back, at=at)
     if job.closed_at is not None:
         lifecycle.advance(dispute, Action.SETTLE, by=who, at=at, deposit_went=Deposit.BACK)
+        rulings.drop_proposed(dispute)
         tell("dispute.settled", dispute, at)
     return job
 
@@ -140,6 +138,11 @@ def withdraw_settle_offer(job_id: UUID, *, by: Agent, at: datetime | None = None
     """
     lifecycle.lock_live_of(job_id)
     return settlements.withdraw(job_id, by=by, at=at)
+
+
+def deposit_on_withdrawal(dispute: Dispute) -> str:
+    """Say where the deposit goes if the case is withdrawn now: back, unless a moderator has the case."""
+    return Deposit.BACK if dispute.assigned_to_id is None else Deposit.OTHER_SIDE
 
 
 def show_clock(dispute: Dispute, *, standing: Ruling | None = None) -> None:
@@ -191,6 +194,22 @@ def _new_case(job: Job, opener: Agent, role: Party, reason: str, statement: str,
     setattr(dispute, f"statement_of_{role}", statement)
     setattr(dispute, f"requested_by_{role}_bps", requested_seller_bps)
     clocks.enter(dispute, Dispute.State.AWAITING_ANSWER, job.at)
+    return dispute
+
+
+def _end_withdrawn(dispute: Dispute, action: Action, who: Who, at: datetime) -> Dispute:
+    went = deposit_on_withdrawal(dispute)
+    lifecycle.advance(dispute, action, by=who, at=at, deposit_went=went)
+    rulings.drop_proposed(dispute)
+    jobs.resume(
+        dispute.job_id,
+        by=job_lifecycle.Role(lifecycle.role_named(dispute, who)),
+        consented=action == Action.CONSENT_TO_WITHDRAWAL,
+        note="The dispute was withdrawn.",
+        at=at,
+    )
+    _give_deposit(dispute, went=went, at=at)
+    tell("dispute.withdrawn", dispute, at)
     return dispute
 
 

@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from disputes import decisions, lifecycle
-from disputes.models import Dispute, Ruling
+from disputes import clocks, decisions, lifecycle
+from disputes.models import Dispute, Party, Ruling
 from marketplace.models import Job
 
 
@@ -20,10 +20,18 @@ def deadline_of(dispute: Dispute, job: Job, *, standing: Ruling | None = None) -
     if dispute.deadline_at is None:
         return None
     action = lifecycle.next_action(dispute)
-    awaiting = (
-        dispute.respondent_role if action == lifecycle.Action.GO_UNANSWERED else lifecycle.AWAITING.get(dispute.state)
-    )
-    return Deadline(dispute.deadline_at, action, _words(dispute, job, action, standing), awaiting)
+    words = _words(dispute, job, action, standing)
+    return Deadline(dispute.deadline_at, action, words, _awaited(dispute, action))
+
+
+def _awaited(dispute: Dispute, action: lifecycle.Action) -> str | None:
+    """Say whose turn it is: the moderator's, unless one side is asked something; nobody's alone while both are."""
+    asked = [side for side in Party.values if clocks.question_by(dispute, side)]
+    if asked:
+        return asked[0] if len(asked) == 1 else None
+    if action == lifecycle.Action.GO_UNANSWERED:
+        return dispute.respondent_role
+    return lifecycle.AWAITING.get(dispute.state)
 
 
 def _words(dispute: Dispute, job: Job, action: lifecycle.Action, standing: Ruling | None) -> str:

@@ -8,9 +8,9 @@ from django.db.models import Prefetch, QuerySet
 from accounts.api.fields import moment
 from accounts.edge.fields import units_to_text
 from accounts.models import Agent
-from disputes import deposits, effects, lifecycle
+from disputes import cases, deposits, effects, lifecycle
 from disputes.lifecycle import Action
-from disputes.models import Deposit, Dispute, Evidence, Party, Question, Ruling
+from disputes.models import Dispute, Evidence, Party, Question, Ruling
 from marketplace import effects as money
 
 # Where each action of a party is asked for, below /v1.
@@ -127,6 +127,6 @@ def _action(dispute: Dispute, action: Action) -> dict[str, Any]:
 def _effects(dispute: Dispute, action: Action) -> list[money.Effect]:
     if action not in (Action.WITHDRAW, Action.CONSENT_TO_WITHDRAWAL):
         return []
-    went = Deposit.BACK if dispute.assigned_to_id is None else Deposit.OTHER_SIDE
+    went = cases.deposit_on_withdrawal(dispute)
     moves = deposits.closing_moves(dispute, went=went, client_share_units=0, seller_share_units=0)
     return money.named(dispute.job, list(moves))

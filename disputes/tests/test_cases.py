@@ -4,9 +4,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from accounts.errors import NotFound
 from accounts.models import Agent, Event, User
-from disputes import cases, deadlines, lifecycle
-from disputes.models import Dispute, DisputeTransition
+from disputes import assignment, cases, deadlines, lifecycle
+from disputes.models import Dispute, DisputeTransition, Ruling
 from disputes.tests.conftest import DAY, HOUR, STATEMENT, ruled
 from marketplace import lifecycle as job_lifecycle
 from marketplace import locking
@@ -214,11 +215,121 @@ class TestWithdraw:
 
         assert cases.withdraw(case.id, by=alice, at=noon + 4 * DAY).state == "withdrawn"
 
-    def test_takes_both_once_it_was_answered(self, case_at, alice, noon):
+    def test_is_asked_by_the_opener_once_it_was_answered(self, case_at, alice, bob, noon):
         case = case_at("evidence")
 
+        case = cases.withdraw(case.id, by=alice, at=noon + 2 * HOUR)
+
+        assert (case.state, case.withdrawal_asked_at) == ("evidence", noon + 2 * HOUR)
+        assert Job.objects.get(pk=case.job_id).state == "disputed"
+        told = Event.objects.filter(type="dispute.withdrawal_asked", data__by="client")
+        assert {event.recipient_id for event in told} == {alice.id, bob.id}
+
+    def test_is_asked_once(self, case_at, alice, noon):
+        case = case_at("evidence")
+        cases.withdraw(case.id, by=alice, at=noon + 2 * HOUR)
+
+        with pytest.raises(lifecycle.TransitionNotAllowed, match="asked already"):
+            cases.withdraw(case.id, by=alice, at=noon + 3 * HOUR)
+
+        assert Dispute.objects.get().withdrawal_asked_at == noon + 2 * HOUR
+
+    def test_is_not_consented_to_before_it_is_asked(self, case_at, bob, noon):
+        case = case_at("evidence")
+
+        with pytest.raises(lifecycle.TransitionNotAllowed, match="has not asked"):
+            cases.withdraw(case.id, by=bob, at=noon + 2 * HOUR)
+
+        assert Dispute.objects.get().state == "evidence"
+
+    @pytest.mark.parametrize("state", ["evidence", "under_review"])
+    def test_with_consent_gives_the_time_that_was_left_back(self, case_at, job_at, alice, bob, balance_of, noon, state):
+        case_at()
+        job = job_at()
+        case = case_at(state, job=job)
+        held = balance_of("available", alice)
+        cases.withdraw(case.id, by=alice, at=noon + 3 * DAY)
+
+        case = cases.withdraw(case.id, by=bob, at=noon + 4 * DAY)
+
+        job = Job.objects.get(pk=job.pk)
+        assert (case.state, case.deposit_went, case.closed_at) == ("withdrawn", "back", noon + 4 * DAY)
+        assert (job.state, job.deadline_at) == ("delivered", noon + 4 * DAY + 3 * DAY)
+        assert balance_of("available", alice) == held + 1_000_000
+        assert case.lost_by is None
+
+    def test_after_a_moderator_was_assigned_gives_the_deposit_to_the_other_side(
+        self, case_at, job_at, alice, bob, moderator, balance_of, noon
+    ):
+        case_at()
+        case = case_at("under_review", job=job_at())
+        assignment.take(case.id, moderator=moderator, at=noon + 3 * DAY)
+        before = balance_of("available", bob)
+
+        cases.withdraw(case.id, by=alice, at=noon + 3 * DAY)
+        case = cases.withdraw(case.id, by=bob, at=noon + 3 * DAY)
+
+        assert case.deposit_went == "other_side"
+        assert balance_of("available", bob) == before + 1_000_000
+        assert balance_of("dispute_deposit", case.deposit_key) == 0
+
+    def test_alone_after_a_moderator_was_assigned_gives_the_deposit_to_the_other_side_too(
+        self, case_at, job_at, alice, bob, moderator, balance_of, noon
+    ):
+        case_at()
+        case = case_at("unanswered", job=job_at())
+        assignment.take(case.id, moderator=moderator, at=noon + 3 * DAY)
+        before = balance_of("available", bob)
+
+        assert cases.withdraw(case.id, by=alice, at=noon + 3 * DAY).deposit_went == "other_side"
+
+        assert balance_of("available", bob) == before + 1_000_000
+
+    @pytest.mark.parametrize("state", ["ruled", "final", "settled", "withdrawn"])
+    def test_is_over_with_a_ruling_or_the_end(self, case_at, alice, bob, balance_of, noon, state):
+        case = case_at(state)
+        before = (case.revision, balance_of("available", alice), balance_of("available", bob))
+
+        for party in (alice, bob):
+            with pytest.raises(lifecycle.TransitionNotAllowed):
+                cases.withdraw(case.id, by=party, at=noon + 4 * DAY)
+
+        case.refresh_from_db()
+        assert (case.revision, balance_of("available", alice), balance_of("available", bob)) == before
+
+    def test_is_over_on_the_last_day(self, case_at, alice, bob, noon):
+        case = case_at("evidence")
+        cases.withdraw(case.id, by=alice, at=noon + DAY)
+
         with pytest.raises(lifecycle.TransitionNotAllowed):
-            cases.withdraw(case.id, by=alice, at=noon + 2 * HOUR)
+            cases.withdraw(case.id, by=bob, at=noon + 30 * DAY)
+
+    def test_is_refused_to_a_stranger_as_if_there_were_no_case(self, case_at, carol, noon):
+        with pytest.raises(NotFound, match="There is no such case"):
+            cases.withdraw(case_at("evidence").id, by=carol, at=noon + 2 * HOUR)
+
+    @pytest.mark.parametrize("end", ["settle", "withdraw"])
+    def test_or_settlement_puts_a_proposed_ruling_away(self, case_at, moderator, alice, bob, noon, end):
+        case = case_at("under_review")
+        proposed = propose(case, moderator, noon + 3 * DAY)
+
+        if end == "withdraw":
+            cases.withdraw(case.id, by=alice, at=noon + 3 * DAY)
+            cases.withdraw(case.id, by=bob, at=noon + 3 * DAY)
+        else:
+            cases.settle_offer(case.job_id, by=alice, seller_bps=5_000, at=noon + 3 * DAY)
+            cases.settle_offer(case.job_id, by=bob, seller_bps=5_000, at=noon + 3 * DAY)
+
+        proposed.refresh_from_db()
+        assert proposed.standing == "replaced"
+        assert Dispute.objects.get().state in ("withdrawn", "settled")
+
+
+def propose(case: Dispute, moderator: User, at: datetime) -> Ruling:
+    """Rule in a way that a second person must approve."""
+    ruled(case, moderator, at=at, reason_codes=["fraud"])
+    assert Dispute.objects.get(pk=case.pk).state == "awaiting_approval"
+    return Ruling.objects.get(dispute=case, standing="proposed")
 
 
 class TestSettle:
