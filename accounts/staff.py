@@ -7,19 +7,29 @@ from django.contrib.auth.password_validation import validate_password
 from django.db import transaction
 from django.db.models import Q
 
+from accounts import audit
 from accounts.models import User
 
 # Nobody has a permission to add, change or delete a row of money, jobs, cases or people: staff have verbs.
 # Operators edit the beat schedule, which is rows of django-celery-beat.
-_SEES_CASES = ("disputes.view_*", "marketplace.view_*", "accounts.view_agent")
+_SEES_CASES = (
+    *("disputes.view_*", "disputes.export_case", "marketplace.view_*"),
+    *("accounts.view_agent", "accounts.view_suspension", "accounts.view_limitchange"),
+)
 GROUPS: dict[str, tuple[str, ...]] = {
     "Moderators": (*_SEES_CASES, "disputes.rule", "disputes.approve"),
-    "Senior moderators": (*_SEES_CASES, "disputes.rule", "disputes.approve", "disputes.hear_appeals"),
+    "Senior moderators": (
+        *(*_SEES_CASES, "disputes.rule", "disputes.approve", "disputes.hear_appeals", "disputes.read_report"),
+        *("accounts.suspend_agent", "accounts.set_limits"),
+    ),
     "Treasurers": (
         *("escrow.view_*", "escrow.approve_*", "accounts.view_agent"),
         *("accounts.set_pause", "accounts.view_pause", "accounts.view_pausechange", "accounts.view_alert"),
     ),
-    "Auditors": ("accounts.view_*", "escrow.view_*", "marketplace.view_*", "disputes.view_*"),
+    "Auditors": (
+        *("accounts.view_*", "escrow.view_*", "marketplace.view_*", "disputes.view_*"),
+        *("disputes.export_case", "disputes.read_report"),
+    ),
     "Operators": ("django_celery_beat.*", "accounts.view_agent", "accounts.view_alert", "escrow.view_*"),
 }
 
@@ -46,6 +56,7 @@ def prepare_account(
     :raises django.core.exceptions.ValidationError: if the password is too weak
     :raises KeyError: for a group that does not exist
     """
+    groups = list(groups)
     user = User.objects.filter(username=username).first() or User(username=username)
     user.is_staff = user.is_active = True
     user.is_superuser = superuser
@@ -60,6 +71,12 @@ def prepare_account(
     with transaction.atomic():
         user.save()
         user.groups.set([_group(name) for name in groups])
+        audit.record(
+            "staff.prepared",
+            user=user,
+            subject=f"user:{user.pk}",
+            facts={"username": username, "groups": sorted(groups), "superuser": superuser},
+        )
     return user
 
 

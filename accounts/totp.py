@@ -9,17 +9,20 @@ import base64
 from django.db import transaction
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from accounts import audit
 from accounts.models import User
 
 
 @transaction.atomic
 def replace(user: User) -> TOTPDevice:
     """Give a person a new device; codes of an earlier one, and sessions begun with it, end."""
-    TOTPDevice.objects.filter(user=user).delete()
-    return TOTPDevice.objects.create(user=user, name="authenticator")
+    earlier, _ = TOTPDevice.objects.filter(user=user).delete()
+    device = TOTPDevice.objects.create(user=user, name="authenticator")
+    audit.record("staff.totp_replaced" if earlier else "staff.totp_given", user=user, subject=f"user:{user.pk}")
+    return device
 
 
-def is_given(user: User) -> bool:
+def has_device(user: User) -> bool:
     return TOTPDevice.objects.filter(user=user, confirmed=True).exists()
 
 

@@ -1,11 +1,15 @@
+import base64
 import io
+import stat
+from binascii import unhexlify
 
 import pytest
 from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from accounts import staff
-from accounts.models import User
+from accounts.models import AuditRecord, User
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct horse battery staple"
@@ -14,7 +18,9 @@ PASSWORD = "correct horse battery staple"
 def create(tmp_path, *options: str, password: str = PASSWORD) -> None:
     file = tmp_path / "password"
     file.write_text(f"{password}\n")
-    call_command("create_staff", "--password-file", str(file), *options, stdout=io.StringIO())
+    totp_file = tmp_path / "totp"
+    options = ("--password-file", str(file), "--totp-file", str(totp_file), *options)
+    call_command("create_staff", *options, stdout=io.StringIO())
 
 
 class TestCreateStaff:
@@ -43,10 +49,10 @@ class TestCreateStaff:
         assert user.has_perm("disputes.hear_appeals")
         assert User.objects.count() == 1
 
-    def test_reads_the_password_from_standard_input(self, monkeypatch):
+    def test_reads_the_password_from_standard_input(self, monkeypatch, tmp_path):
         monkeypatch.setattr("sys.stdin", io.StringIO(PASSWORD))
 
-        call_command("create_staff", "--username", "root", "--superuser", "--password-file", "-", stdout=io.StringIO())
+        create(tmp_path, "--username", "root", "--superuser", "--password-file", "-")
 
         assert User.objects.get().check_password(PASSWORD)
         assert User.objects.get().is_superuser
@@ -65,3 +71,94 @@ class TestCreateStaff:
             for permission in group.permissions.select_related("content_type"):
                 if permission.content_type.app_label != "django_celery_beat":
                     assert not permission.codename.startswith(("add_", "change_", "delete_")), permission
+
+    def test_gives_every_group_the_verbs_of_its_work(self):
+        staff.prepare_groups()
+
+        verbs = {
+            group.name: set(
+                group.permissions.exclude(codename__startswith="view_")
+                .exclude(content_type__app_label="django_celery_beat")
+                .values_list("codename", flat=True)
+            )
+            for group in Group.objects.all()
+        }
+        assert verbs == {
+            "Moderators": {"rule", "approve", "export_case"},
+            "Senior moderators": {
+                *("rule", "approve", "hear_appeals", "export_case", "read_report", "suspend_agent", "set_limits"),
+            },
+            "Treasurers": {"approve_withdrawal", "set_pause"},
+            "Auditors": {"export_case", "read_report"},
+            "Operators": set(),
+        }
+
+    def test_shows_the_audit_log_to_auditors(self):
+        staff.prepare_groups()
+
+        seen_by = Group.objects.filter(permissions__codename="view_auditrecord").values_list("name", flat=True)
+        assert list(seen_by) == ["Auditors"]
+
+    def test_is_written_down(self, tmp_path):
+        create(tmp_path, "--username", "mona", "--group", "Moderators")
+
+        records = AuditRecord.objects.filter(user__username="mona").order_by("id").values_list("action", "facts")
+        given = {"username": "mona", "groups": ["Moderators"], "superuser": False}
+        assert list(records) == [("staff.prepared", given), ("staff.totp_given", {})]
+
+
+class TestCodes:
+    def test_have_their_secret_in_a_file_of_its_own(self, tmp_path):
+        create(tmp_path, "--username", "mona", "--group", "Moderators")
+
+        file = tmp_path / "totp"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert base64.b32decode(file.read_text().strip()) == unhexlify(TOTPDevice.objects.get().key)
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+    def test_are_kept_when_it_runs_again(self, tmp_path):
+        create(tmp_path, "--username", "mona", "--group", "Moderators")
+        before = (TOTPDevice.objects.get().pk, (tmp_path / "totp").read_text())
+
+        create(tmp_path, "--username", "mona", "--group", "Moderators")
+
+        assert (TOTPDevice.objects.get().pk, (tmp_path / "totp").read_text()) == before
+
+    def test_are_replaced_when_the_phone_is_lost(self, tmp_path):
+        create(tmp_path, "--username", "mona", "--group", "Moderators")
+        before = (tmp_path / "totp").read_text()
+
+        create(tmp_path, "--username", "mona", "--group", "Moderators", "--new-totp")
+
+        file = tmp_path / "totp"
+        assert file.read_text() != before
+        assert base64.b32decode(file.read_text().strip()) == unhexlify(TOTPDevice.objects.get().key)
+        assert AuditRecord.objects.filter(action="staff.totp_replaced", user__username="mona").count() == 1
+
+    def test_are_shown_once_at_a_terminal(self):
+        class Terminal(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        first, second = Terminal(), Terminal()
+        call_command("create_staff", "--username", "mona", "--group", "Moderators", stdout=first)
+        call_command("create_staff", "--username", "mona", "--group", "Moderators", stdout=second)
+
+        secret = base64.b32encode(unhexlify(TOTPDevice.objects.get().key)).decode()
+        assert f"otpauth://totp/Bailee%3Amona?secret={secret}" in first.getvalue()
+        assert "otpauth" not in second.getvalue()
+
+    def test_are_told_to_no_log(self):
+        told = io.StringIO()
+
+        with pytest.raises(CommandError, match="mona cannot sign in yet: name a --totp-file"):
+            call_command("create_staff", "--username", "mona", "--group", "Moderators", stdout=told)
+
+        assert "otpauth" not in told.getvalue()
+        assert not TOTPDevice.objects.exists()
+
+    def test_that_nobody_could_read_are_not_kept(self, tmp_path):
+        with pytest.raises(CommandError, match="cannot be written"):
+            create(tmp_path, "--username", "mona", "--totp-file", str(tmp_path / "nowhere" / "totp"))
+
+        assert not TOTPDevice.objects.exists()

@@ -1,4 +1,4 @@
-"""`python -m config.devstack up | demo | faucet <address> <amount> | manage <command> | servers -- <command>`."""
+"""`python -m config.devstack up | demo | code <account> | faucet <address> <amount> | manage … | servers -- …`."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from config.devstack.failures import StackFailed
 
-USAGE = """usage: python -m config.devstack up | demo | faucet <address> <amount>
+USAGE = """usage: python -m config.devstack up | demo | code <account> | faucet <address> <amount>
        python -m config.devstack manage <command of manage.py> [argument ...]
        python -m config.devstack servers -- <command> [argument ...]"""
 
@@ -22,6 +22,10 @@ def main(arguments: list[str]) -> int:
             from config.devstack.demo import play
 
             return play.run()
+        case ["code", account]:
+            from config.devstack import people
+
+            return people.run(account)
         case ["faucet", address, amount]:
             from config.devstack import faucet
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from config.devstack import applications, people, ports, servers
 from config.devstack.failures import StackFailed, Stopped
 from config.devstack.servers import Servers
-from config.devstack.state import State
+from config.devstack.state import PROJECT, State
 from config.devstack.supervisor import Supervisor
 
 DEFAULT_PORT = "8000"
@@ -100,6 +100,10 @@ def _write_stack(state: State, addresses: Servers, *, port: int) -> None:
     state.write("stack.json", json.dumps(stack, indent=2) + "\n")
 
 
+def _named_state(state: State) -> str:
+    return "" if state.root == PROJECT / ".local" else f"STATE_DIR={state.root} "
+
+
 def _print_addresses(state: State) -> None:
     stack = state.read_json("stack.json")
     web = stack["web_url"]
@@ -110,7 +114,8 @@ Bailee is running.
   API          {web}/v1
   API docs     {web}/docs        (OpenAPI 3.1: {web}/v1/openapi.json)
   Admin        {web}/admin/      user {stack["admin"]["username"]}, password {stack["admin"]["password"]}
-  Accounts     {state.root / "stack.json"}   (admin, senior moderator, treasurer)
+               and a code: {_named_state(state)}{sys.executable} -m config.devstack code admin
+  Accounts     {state.root / "stack.json"}   ({", ".join(people.ROLES)})
   Chain        {state.root / "chain.json"}   (node, test USDC, faucet)
   Logs         {state.logs}
 

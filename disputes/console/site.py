@@ -27,7 +27,8 @@ class Console(admin.AdminSite):
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Open to staff in service who gave a code as well as a password."""
-        return super().has_permission(request) and request.user.is_verified()
+        user: Any = request.user
+        return super().has_permission(request) and user.is_verified()
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         from disputes.console import pages  # the apps' models are loaded by now, and not when this module is

@@ -1,11 +1,13 @@
 """One whole stack, started twice on the same state: what `make up` promises."""
 
+import base64
 import json
 import os
 import signal
 import stat
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from config.devstack import anvil, ports
+from config.devstack import anvil, people, ports
 from config.devstack.state import PROJECT
 from config.devstack.tests.conftest import SERVER_VARIABLES, START_SECONDS, Up, left_of, wait_for
 
@@ -44,9 +46,13 @@ def children(parent: int) -> dict[str, int]:
 
 
 def manage(place: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+    return devstack(place, "manage", *command)
+
+
+def devstack(place: Path, *command: str) -> "subprocess.CompletedProcess[str]":
     inherited = {name: value for name, value in os.environ.items() if name not in SERVER_VARIABLES}
     return subprocess.run(
-        [sys.executable, "-m", "config.devstack", "manage", *command],
+        [sys.executable, "-m", "config.devstack", *command],
         cwd=PROJECT,
         env={**inherited, "STATE_DIR": str(place)},
         capture_output=True,
@@ -71,8 +77,9 @@ class TestUp:
         assert stack["pid"] == up.process.pid
         assert answers(f"{stack['web_url']}/readyz")
         assert answers(f"{stack['stream_url']}/v1/openapi.json")
-        for role in ("admin", "senior", "treasurer"):
+        for role in people.ROLES:
             assert set(stack[role]) == {"username", "password", "totp_secret"}
+            assert len(base64.b32decode(stack[role]["totp_secret"])) == 20
         assert {"rpc_url", "chain_id", "usdc", "factory", "treasury", "faucet_private_key"} <= set(chain)
         assert int(anvil.call(chain["rpc_url"], "eth_chainId"), 16) == chain["chain_id"]
 
@@ -94,6 +101,19 @@ class TestUp:
 
         assert (done.returncode, done.stderr) == (0, "")
         assert "ok  all balances sum to zero" in done.stdout
+
+    def test_tells_the_code_of_an_account(self, stack: dict[str, Any], up: Up) -> None:
+        done = devstack(up.place, "code", "admin")
+        now = time.time()
+
+        assert done.returncode == 0
+        around = {people.code_of(stack["admin"]["totp_secret"], at=now - late) for late in (0, 30)}
+        assert done.stdout.strip() in around
+
+        unknown = devstack(up.place, "code", "nobody")
+
+        assert (unknown.returncode, unknown.stdout) == (1, "")
+        assert "there is no account nobody" in unknown.stderr
 
     def test_refuses_a_second_one_on_the_same_state(self, stack: dict[str, Any], up: Up) -> None:
         second = Up(up.place)
