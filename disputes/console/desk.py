@@ -1,46 +1,66 @@
 """The home page: what waits for whoever looks at it."""
 
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Count, Q
 from django.http import HttpRequest
 
 from accounts import clock
-from disputes.console import queue
+from disputes.console import charts, queue, waiting
 from disputes.models import Dispute
-from escrow.console import lights
+from escrow.console import lights, movements
+
+SHOWN = 8  # of each list
+State = Dispute.State
+COUNTED = {
+    "awaiting_answer": Q(state=State.AWAITING_ANSWER),
+    "evidence": Q(state=State.EVIDENCE),
+    "under_review": Q(state=State.UNDER_REVIEW),
+    "awaiting_approval": Q(state=State.AWAITING_APPROVAL),
+    "ruled": Q(state=State.RULED),
+    "appealed": Q(state=State.APPEALED),
+}
 
 
 def context(request: HttpRequest) -> dict[str, Any]:
     """
-    Gather one's own cases, the head of the queue, the numbers above it, and the treasury's lights.
+    Gather one's own cases, the head of the queue, what waits for a second word, the alerts, the charts.
 
-    Nothing of it for those who may not see it.
+    Each only for those who may see it, and in a number of statements that no row changes.
     """
-    treasury = {"treasury_lights": lights.of(request.user)}
-    if not request.user.has_perm("disputes.view_dispute"):
-        return treasury | {"sees_cases": False}
+    user: Any = request.user
     at = clock.now()
-    waiting, _ = queue.rows({"state": "under_review", "assigned": "nobody"}, user=request.user, at=at)
-    mine, _ = queue.rows({"state": "live", "assigned": "me"}, user=request.user, at=at)
-    return treasury | {
-        "sees_cases": True,
-        "mine": mine[:10],
-        "waiting": waiting[:10],
-        "numbers": _numbers(),
-        "late": sum(row.light == "late" for row in waiting),
-    }
+    return {
+        "treasury_lights": lights.of(user),
+        "alerts": movements.alerts() if user.has_perm("accounts.view_alert") else None,
+        "money": charts.money(user, at),
+        "sees_money": user.has_perm("escrow.view_treasury"),
+    } | (_cases(user, at) if user.has_perm("disputes.view_dispute") else {"sees_cases": False})
 
 
-def _numbers() -> list[tuple[str, str, int]]:
-    state = Dispute.State
-    of = {
-        "awaiting_answer": Q(state=state.AWAITING_ANSWER),
-        "evidence": Q(state=state.EVIDENCE),
-        "under_review": Q(state=state.UNDER_REVIEW),
-        "ruled": Q(state=state.RULED),
-    }
-    counted = Dispute.objects.filter(closed_at=None).aggregate(
-        **{name: Count("pk", filter=which) for name, which in of.items()}
+def _cases(user: Any, at: datetime) -> dict[str, Any]:
+    mine, _ = queue.rows({"state": "staff", "assigned": "me"}, user=user, at=at, limit=SHOWN)
+    next_up, _ = queue.rows({"state": "staff"}, user=user, at=at, limit=SHOWN)
+    numbers = queue.lit(Dispute.objects.filter(closed_at=None), at).aggregate(
+        **{name: Count("pk", filter=which) for name, which in COUNTED.items()},
+        late=Count("pk", filter=Q(light="late")),
+        soon=Count("pk", filter=Q(light="soon")),
+        nobody=Count("pk", filter=Q(state=State.UNDER_REVIEW, assigned_to=None)),
     )
-    return [(name, queue.STATES[name], counted[name]) for name in of]
+    return {
+        "sees_cases": True,
+        "may_take": user.has_perm("disputes.rule"),
+        "may_approve": user.has_perm("disputes.approve"),
+        "may_hear_appeals": user.has_perm("disputes.hear_appeals"),
+        "mine": mine,
+        "next_up": next_up,
+        "approvals": waiting.approvals(user, at=at, limit=SHOWN),
+        "appeals": waiting.appeals(user, at=at, limit=SHOWN),
+        "numbers": [(name, queue.STATES[name], numbers[name]) for name in COUNTED],
+        "late": numbers["late"],
+        "soon": numbers["soon"],
+        "nobody": numbers["nobody"],
+        "ages": charts.ages(at),
+        "rulings": charts.rulings(at),
+    }

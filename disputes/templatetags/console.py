@@ -30,6 +30,7 @@ _ACCOUNTS = {
     "client.available": "Client",
     "seller.available": "Seller",
     "dispute.deposit": "Held deposit",
+    "dispute.appeal_deposit": "Held deposit of the appeal",
     "platform.fees": "Platform fee",
     "platform.penalties": "Platform penalties",
 }
@@ -109,5 +110,22 @@ def is_nested(value: Any) -> bool:
 
 
 @register.filter
+def is_picture(content_type: str) -> bool:
+    """Tell whether a page shows this kind of file, encoded anew."""
+    return content_type in ("image/png", "image/jpeg")
+
+
+@register.filter
 def numbered(noun: str, number: int) -> str:
     return f"{noun} {number}"
+
+
+@register.filter
+def item(mapping: dict[str, Any], name: str) -> Any:
+    return mapping.get(name, "")
+
+
+@register.filter
+def light_words(light: str) -> str:
+    """Say a colour in words, for who does not see it."""
+    return {"late": "past its time", "soon": "more than half of the time used"}.get(light, "in time")

@@ -1,4 +1,4 @@
-// The treasury page keeps itself up to date, and draws its chart from its own table. It reads without any of it.
+// The treasury page keeps itself up to date. It reads without any of it.
 "use strict";
 
 const EVERY_MS = 5000;
@@ -8,7 +8,6 @@ const pulse = document.getElementById("treasury-pulse");
 const shown = new Map();
 let failed = 0;
 let timer = null;
-let chart = null;
 
 const place = (part, html) => {
   if (shown.get(part) === html) {
@@ -63,58 +62,5 @@ const refresh = async () => {
   timer = setTimeout(refresh, EVERY_MS);
 };
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
-const draw = () => {
-  const canvas = document.getElementById("history-chart");
-  if (!canvas || typeof Chart === "undefined") {
-    return;
-  }
-  const rows = [...document.querySelectorAll("#history-rows tbody tr")].reverse();
-  const line = (label, name, ink, options) => ({
-    label,
-    data: rows.map((row) => ({ x: Date.parse(row.dataset.at), y: Number(row.dataset[name]) / 1e6 })),
-    borderColor: colour(ink),
-    backgroundColor: colour(ink),
-    borderWidth: 2,
-    pointRadius: rows.length < 3 ? 3 : 0,
-    pointHitRadius: 8,
-    ...options,
-  });
-  const when = (ms, long) => {
-    const text = new Date(ms).toISOString();
-    const days = span[1] - span[0] > 2 * 864e5;
-    return long ? `${text.slice(0, 16).replace("T", " ")} UTC` : days ? text.slice(5, 10) : text.slice(11, 16);
-  };
-  const span = rows.length > 1 ? [rows[0], rows.at(-1)].map((row) => Date.parse(row.dataset.at)) : [];
-  const axis = { ticks: { color: colour("--body-quiet-color") }, grid: { color: colour("--hairline-color") } };
-  chart?.destroy();
-  chart = new Chart(canvas, {
-    type: "line",
-    data: {
-      datasets: [
-        line("Liabilities", "liabilities", "--chart-owed", { borderDash: [6, 4] }), // over the other where they agree
-        line("On the chain", "holdings", "--chart-chain", {}),
-      ],
-    },
-    options: {
-      animation: false,
-      maintainAspectRatio: false,
-      interaction: { mode: "index", intersect: false },
-      scales: {
-        x: { ...axis, type: "linear", min: span[0], max: span[1], ticks: { ...axis.ticks, maxTicksLimit: 6, maxRotation: 0, callback: (ms) => when(ms) } },
-        y: { ...axis, beginAtZero: true, ticks: { ...axis.ticks, maxTicksLimit: 6 } },
-      },
-      plugins: {
-        legend: { position: "bottom", labels: { color: colour("--body-fg"), boxWidth: 22, boxHeight: 1 } },
-        tooltip: { callbacks: { title: (items) => when(items[0].parsed.x, true) } },
-      },
-    },
-  });
-};
-
 document.addEventListener("visibilitychange", refresh);
-new MutationObserver(draw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-draw();
 timer = setTimeout(refresh, EVERY_MS);
