@@ -5,3 +5,8 @@ class AccountsConfig(AppConfig):
     """Who acts, and what they are told."""
 
     name = "accounts"
+
+    def ready(self) -> None:
+        from accounts import sign_ins
+
+        sign_ins.listen()

@@ -13,12 +13,13 @@ from typing import Any
 
 import rfc8785
 from django.db import connection
+from django.db.models import Model
 
 from accounts.audit_chain import head, keep_sealed, seal
 from accounts.audit_verification import verify
 from accounts.models import Agent, User
 
-__all__ = ["head", "keep_sealed", "origin", "read", "record", "seal", "verify"]
+__all__ = ["command", "head", "keep_sealed", "origin", "read", "record", "seal", "state_of", "verify"]
 
 # Where the request of this context came from: (address, request id); empty outside of requests.
 origin: contextvars.ContextVar[tuple[str, str]] = contextvars.ContextVar("audit_origin", default=("", ""))
@@ -63,6 +64,16 @@ def record(
         )
 
 
+def command(name: str, *, subject: str = "", reason: str = "", **facts: Any) -> None:
+    """Write down that somebody changed something by a management command, on a machine: no person is known."""
+    record(f"command.{name}", subject=subject, facts={"command": name, **facts}, reason=reason)
+
+
+def state_of(row: Model) -> dict[str, Any]:
+    """Write a row as JSON, for `before` and `after`: all its columns, of which the log keeps a digest alone."""
+    return {field.attname: _plain(getattr(row, field.attname)) for field in row._meta.concrete_fields}
+
+
 def read(user: User, subject: str, what: str, **facts: Any) -> None:
     """
     Write down that a person was shown what is not theirs: personal data (`what` = "personal_data"), an exported case.
@@ -70,6 +81,21 @@ def read(user: User, subject: str, what: str, **facts: Any) -> None:
     A page that shows such a thing calls this before it answers.
     """
     record(f"read.{what}", user=user, subject=subject, facts=facts)
+
+
+def _plain(value: Any) -> Any:
+    """What has no JSON of its own, or not one that is exact, is written as text."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 2**53 else str(value)
+    if isinstance(value, dict):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(each) for each in value]
+    if isinstance(value, bytes | memoryview):
+        return bytes(value).hex()
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _digest(value: Any) -> bytes | None:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from accounts import agents, challenges, clock, limits, seams
+from accounts import agents, audit, challenges, clock, limits, seams
 from accounts.events import log as events
 from accounts.models import Agent
 
@@ -29,11 +29,14 @@ def begin(agent_id: UUID, *, challenge_id: UUID, signature: bytes, at: datetime 
     agent = agents.locked(agent_id)
     if agent.status in {Status.LEAVING, Status.DEACTIVATED}:
         raise limits.AgentNotActive(f"{agent.handle} is {agent.status} already.", agent=agent.handle)
-    challenges.spend_by_agent(
-        agent, challenge_id, signature=signature, purpose=challenges.Purpose.CONFIRM, at=at or clock.now()
-    )
+    at = at or clock.now()
+    challenges.spend_by_agent(agent, challenge_id, signature=signature, purpose=challenges.Purpose.CONFIRM, at=at)
+    before = {"status": agent.status}
     agent.status = Status.LEAVING
     agent.save(update_fields=["status"])
+    audit.record(
+        "agent.leaving", agent=agent, subject=f"agent:{agent.pk}", before=before, after={"status": agent.status}, at=at
+    )
     return agent
 
 

@@ -1,11 +1,12 @@
 """The keys of an agent: each is one agent's for ever, and one always remains (trust.md, section 1)."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
-from accounts import challenges, clock, ids
+from accounts import audit, challenges, clock, ids
 from accounts.errors import DomainError, NotFound
 from accounts.events import log
 from accounts.models import Agent, AgentKey
@@ -64,6 +65,7 @@ def add(
     )
     key = claim(agent, public_key, at=at)
     _tell("key.added", key, at=at)
+    _audit("key.added", key, agent=agent, at=at)
     return key
 
 
@@ -84,9 +86,11 @@ def remove(key_id: UUID, *, agent: Agent, challenge_id: UUID, signature: bytes, 
         raise LastKey
     challenges.spend_by_agent(agent, challenge_id, signature=signature, purpose=challenges.Purpose.CONFIRM, at=at)
     key = live[key_id]
+    before = audit.state_of(key)
     key.removed_at = at
     key.save(update_fields=["removed_at"])
     _tell("key.removed", key, at=at)
+    _audit("key.removed", key, agent=agent, before=before, at=at)
     return key
 
 
@@ -104,3 +108,10 @@ def _lock(agent: Agent) -> None:
 def _tell(event: str, key: AgentKey, *, at: datetime) -> None:
     data = {"key_id": str(key.pk), "public_key": write(bytes(key.public_key))}
     log.record(event, to=[key.agent_id], data=data, at=at)
+
+
+def _audit(action: str, key: AgentKey, *, agent: Agent, before: dict[str, Any] | None = None, at: datetime) -> None:
+    audit.record(
+        action, agent=agent, subject=f"key:{key.pk}", before=before, after=audit.state_of(key),
+        facts={"public_key": write(bytes(key.public_key))}, at=at,
+    )  # fmt: skip

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from accounts import clock
+from accounts import audit, clock
 from accounts.errors import Conflict, Invalid, NotAllowed, Paused
 from accounts.models import Pause, PauseChange, User
 
@@ -92,6 +92,7 @@ def _change(flag: str, *, paused: bool, by: User | None, cause: str, reason: str
     row = Pause.objects.select_for_update(no_key=True).get(pk=flag)
     if row.paused == paused:
         raise AlreadySet(f"{flag} is {'paused' if paused else 'open'} already.", revision=row.revision)
+    before = audit.state_of(row)
     row.paused, row.by, row.cause, row.reason = paused, by, cause, reason[:500]
     row.revision += 1
     row.changed_at = at or clock.now()
@@ -99,4 +100,9 @@ def _change(flag: str, *, paused: bool, by: User | None, cause: str, reason: str
     PauseChange.objects.create(
         flag=flag, paused=paused, cause=cause, reason=row.reason, by=by, revision=row.revision, at=row.changed_at
     )
+    if by is not None:
+        audit.record(
+            "pause.set" if paused else "pause.lifted", user=by, subject=f"pause:{flag}",
+            before=before, after=audit.state_of(row), reason=reason, at=row.changed_at,
+        )  # fmt: skip
     return row

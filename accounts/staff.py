@@ -73,9 +73,8 @@ def prepare_account(
         user.groups.set([_group(name) for name in groups])
         audit.record(
             "staff.prepared",
-            user=user,
             subject=f"user:{user.pk}",
-            facts={"username": username, "groups": sorted(groups), "superuser": superuser},
+            facts={"command": "create_staff", "groups": sorted(groups), "superuser": superuser},
         )
     return user
 

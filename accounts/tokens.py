@@ -13,13 +13,13 @@ import zlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
 
-from accounts import challenges, clock, ids, keys, limits, scopes
+from accounts import audit, challenges, clock, ids, keys, limits, scopes
 from accounts.errors import DomainError, NotAllowed, NotFound, Unauthenticated
 from accounts.events import log
 from accounts.models import Agent, Token, TokenFamily
@@ -134,7 +134,7 @@ def mint(
         max_per_day_units=max_per_day_units,
         allowed_networks=list(allowed_networks),
     )
-    return _issued(token, at=at)
+    return _issued(token, "token.created", at=at)
 
 
 @transaction.atomic
@@ -147,7 +147,7 @@ def rotate(token_id: UUID, *, by: Token, overlap_seconds: int, at: datetime | No
     :raises TokenNotLive: if it is over, revoked, or was rotated before
     """
     _lock_agent(by.agent_id)
-    old = _locked(token_id, agent_id=by.agent_id)
+    old = _locked(token_id, agent=by.agent)
     at = at or clock.now()
     if old.revoked_at is not None or old.expires_at <= at or Token.objects.filter(rotated_from=old).exists():
         raise TokenNotLive
@@ -166,6 +166,7 @@ def rotate(token_id: UUID, *, by: Token, overlap_seconds: int, at: datetime | No
             allowed_networks=old.allowed_networks,
             allowed_counterparties=old.allowed_counterparties,
         ),
+        "token.rotated",
         at=at,
     )
     if overlap_seconds:
@@ -183,7 +184,7 @@ def revoke(token_id: UUID, *, agent: Agent, at: datetime | None = None) -> Token
 
     :raises NotFound: if it is no token of this agent
     """
-    token = _locked(token_id, agent_id=agent.pk)
+    token = _locked(token_id, agent=agent)
     if token.revoked_at is None:
         _end(token, at=at or clock.now())
     return token
@@ -197,7 +198,9 @@ def revoke_all(agent: Agent, *, at: datetime | None = None) -> int:
     tokens = list(live)
     at = at or clock.now()
     for token in tokens:
+        token.agent = agent
         _end(token, at=at)
+    audit.record("token.all_revoked", agent=agent, subject=f"agent:{agent.pk}", facts={"revoked": len(tokens)}, at=at)
     return len(tokens)
 
 
@@ -246,25 +249,38 @@ def _granted(agent: Agent, asked: Sequence[str] | None) -> list[str]:
     return [scope for scope in allowed if scope in asked]
 
 
-def _issued(token: Token, *, at: datetime) -> Minted:
+def _issued(token: Token, action: str, *, at: datetime) -> Minted:
     secret = new_secret()
     token.id = ids.uuid7()
     token.prefix = secret.removeprefix(_kind())[:8]
     token.digest = digest_of(secret)
     token.save(force_insert=True)
     _tell("token.created", token, at=at)
+    _audit(action, token, at=at)
     return Minted(token, secret)
 
 
 def _end(token: Token, *, at: datetime) -> None:
+    before = audit.state_of(token)
     token.revoked_at = at
     token.save(update_fields=["revoked_at"])
     _tell("token.revoked", token, at=at)
+    _audit("token.revoked", token, before=before, at=at)
 
 
 def _tell(event: str, token: Token, *, at: datetime) -> None:
     data = {"token_id": str(token.pk), "prefix": token.prefix, "label": token.label, "scopes": token.scopes}
     log.record(event, to=[token.agent_id], data=data, at=at)
+
+
+def _audit(action: str, token: Token, *, before: dict[str, Any] | None = None, at: datetime) -> None:
+    facts = {"prefix": token.prefix, "scopes": token.scopes}
+    if token.rotated_from_id:
+        facts["rotated_from"] = str(token.rotated_from_id)
+    audit.record(
+        action, agent=token.agent, subject=f"token:{token.pk}", before=before, after=audit.state_of(token),
+        facts=facts, at=at,
+    )  # fmt: skip
 
 
 def _locked_holder(public_key: bytes) -> Agent:
@@ -282,10 +298,11 @@ def _lock_agent(agent_id: UUID) -> None:
     Agent.objects.select_for_update(no_key=True).get(pk=agent_id)
 
 
-def _locked(token_id: UUID, *, agent_id: UUID) -> Token:
-    token = Token.objects.select_for_update(no_key=True).filter(pk=token_id, agent_id=agent_id).first()
+def _locked(token_id: UUID, *, agent: Agent) -> Token:
+    token = Token.objects.select_for_update(no_key=True).filter(pk=token_id, agent_id=agent.pk).first()
     if token is None:
         raise NotFound
+    token.agent = agent
     return token
 
 

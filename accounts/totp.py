@@ -18,7 +18,8 @@ def replace(user: User) -> TOTPDevice:
     """Give a person a new device; codes of an earlier one, and sessions begun with it, end."""
     earlier, _ = TOTPDevice.objects.filter(user=user).delete()
     device = TOTPDevice.objects.create(user=user, name="authenticator")
-    audit.record("staff.totp_replaced" if earlier else "staff.totp_given", user=user, subject=f"user:{user.pk}")
+    action = "staff.totp_replaced" if earlier else "staff.totp_given"
+    audit.record(action, subject=f"user:{user.pk}", facts={"command": "create_staff"})
     return device
 
 

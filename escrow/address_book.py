@@ -1,12 +1,13 @@
 """Where an agent may withdraw to. A new address cools before it is usable: time to see one that a thief wrote."""
 
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
-from accounts import challenges, clock, ids
+from accounts import audit, challenges, clock, ids
 from accounts.errors import DomainError, Invalid, NotFound
 from accounts.models import Agent
 from escrow import treasury
@@ -50,6 +51,7 @@ def add(
             entry.save(force_insert=True)
     except IntegrityError as error:
         raise AddressKnown from error
+    _audit("address.added", entry, agent=agent, at=at)
     return entry
 
 
@@ -60,8 +62,10 @@ def remove(entry_id: UUID, *, agent: Agent, at: datetime | None = None) -> Addre
     entry = found.filter(pk=entry_id, agent=agent, removed_at=None).first()
     if entry is None:
         raise NotFound
+    before = audit.state_of(entry)
     entry.removed_at = at or clock.now()
     entry.save(update_fields=["removed_at"])
+    _audit("address.removed", entry, agent=agent, before=before, at=entry.removed_at)
     return entry
 
 
@@ -98,3 +102,11 @@ def refuse_unpayable(address: bytes, *, pointer: str) -> None:
         raise Invalid.at(pointer, "refused_address", "This address is a contract or treasury of the platform.")
     if DepositAddress.objects.filter(chain_id=here.chain_id, address=address).exists():
         raise Invalid.at(pointer, "refused_address", "This address is a deposit address.")
+
+
+def _audit(
+    action: str, entry: AddressBookEntry, *, agent: Agent, before: dict[str, Any] | None = None, at: datetime
+) -> None:
+    # The address itself stands in the book alone: the audit log is kept for ever.
+    after = audit.state_of(entry)
+    audit.record(action, agent=agent, subject=f"address:{entry.pk}", before=before, after=after, at=at)

@@ -145,4 +145,6 @@ def _begin(source: Treasury, *, to: Treasury, amount_units: int, by: User, note:
         state=Withdrawal.State.REQUESTED,
         requested_at=at,
     )
-    return withdrawals.begin(withdrawal, held_for=[], actor=f"user:{by.pk}", at=at)
+    withdrawals.begin(withdrawal, held_for=[], actor=f"user:{by.pk}", at=at)
+    withdrawals.written("internal_move.requested", withdrawal, user=by, reason=note, at=at)
+    return withdrawal

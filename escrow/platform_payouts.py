@@ -48,4 +48,6 @@ def request(*, by: User, amount_units: int, address: bytes, note: str, at: datet
         requested_at=at,
         credited_block=withdrawal_limits.newest_credited_block(here.chain_id),
     )
-    return withdrawals.begin(withdrawal, held_for=["platform"], actor=f"user:{by.pk}", at=at)
+    withdrawals.begin(withdrawal, held_for=["platform"], actor=f"user:{by.pk}", at=at)
+    withdrawals.written("platform_payout.requested", withdrawal, user=by, reason=note, at=at)
+    return withdrawal

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from accounts import alerts, clock, ids
+from accounts import alerts, audit, clock, ids
 from accounts.errors import Conflict, Invalid, NotAllowed, NotFound
 from accounts.models import Agent, User
 from escrow import guard, heads, ledger, outflows, payouts, relays, withdrawal_moves, withdrawals
@@ -91,7 +91,7 @@ def write_off(outflow_id: UUID, *, by: User, reason: str, at: datetime | None = 
     outflow = _for_people(outflow_id, by=by, reason=reason)
     if any(agent.owner_id == by.pk for agent in agents_of(outflow)):
         raise withdrawals.OwnWithdrawal
-    at = at or clock.now()
+    at, before = at or clock.now(), audit.state_of(outflow)
     _explain(outflow, Explanation.WRITTEN_OFF, at=at, by=by, reason=reason)
     moves = [
         Move("shortfall", ledger.PLATFORM, -outflow.amount_units),
@@ -99,6 +99,7 @@ def write_off(outflow_id: UUID, *, by: User, reason: str, at: datetime | None = 
     ]
     ledger.post(_reference(outflow), kind="outflow_write_off", moves=moves, actor=f"user:{by.pk}", memo=reason, at=at)
     alerts.clear("unexplained_outflow", str(outflow.pk), at=at)
+    _audit("outflow.written_off", outflow, by=by, before=before, reason=reason, at=at)
     return outflow
 
 
@@ -184,9 +185,11 @@ def _attribute(outflow_id: UUID, *, short_units: int, agent_id: UUID, by: User, 
         raise Invalid.at("/agent_id", "not_its_address", "This agent never had that address in its address book.")
     if any(one.owner_id == by.pk for one in agents):  # saying that it was another's clears their own
         raise withdrawals.OwnWithdrawal
+    before = audit.state_of(outflow)
     outflow.by, outflow.reason = by, reason[:500]
     _debit(outflow, agent, short_units=short_units, actor=f"user:{by.pk}", at=at)
     alerts.clear("unexplained_outflow", str(outflow.pk), at=at)
+    _audit("outflow.attributed", outflow, by=by, before=before, reason=reason, at=at, agent_id=str(agent.pk))
     return outflow
 
 
@@ -246,6 +249,15 @@ def _explain(outflow: Outflow, explanation: Outflow.Explanation, *, at: datetime
         setattr(outflow, name, value)
     outflow.save(update_fields=["explanation", "explained_at", "nonce", "withdrawal", "by", "reason"])
     return outflow
+
+
+def _audit(
+    action: str, outflow: Outflow, *, by: User, before: dict[str, Any], reason: str, at: datetime, **facts: str
+) -> None:
+    audit.record(
+        action, user=by, subject=f"outflow:{outflow.pk}", before=before, after=audit.state_of(outflow),
+        facts={"amount_units": outflow.amount_units, **facts}, reason=reason, at=at,
+    )  # fmt: skip
 
 
 def _for_people(outflow_id: UUID, *, by: User, reason: str) -> Outflow:

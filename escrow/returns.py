@@ -59,7 +59,9 @@ def request(deposit_id: UUID, *, by: User, note: str, at: datetime | None = None
         requested_at=at,
         credited_block=deposit.block_number,
     )
-    return withdrawals.begin(withdrawal, held_for=["return"], actor=f"user:{by.pk}", at=at)
+    withdrawals.begin(withdrawal, held_for=["return"], actor=f"user:{by.pk}", at=at)
+    withdrawals.written("return.requested", withdrawal, user=by, reason=note, at=at)
+    return withdrawal
 
 
 def require_in_suspense(deposit: Deposit) -> None:

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from django.db import connection, transaction
 
-from accounts import clock, ids
+from accounts import audit, clock, ids
 from accounts.edge.fields import units_to_text
 from accounts.errors import Conflict, Invalid
 from accounts.models import User
@@ -46,11 +46,17 @@ def cover(*, amount_units: int, by: User, note: str, at: datetime | None = None)
     most_units = coverable_units()
     if amount_units > most_units:
         raise NotCoverable(f"{units_to_text(most_units)} USDC are lost for good.", coverable=units_to_text(most_units))
-    return ledger.post(
+    at = at or clock.now()
+    posting = ledger.post(
         f"shortfall:{ids.uuid7()}:cover",
         kind="shortfall_cover",
         moves=[*moves, Move("shortfall", ledger.PLATFORM, amount_units)],
         actor=f"user:{by.pk}",
         memo=note[:500],
-        at=at or clock.now(),
+        at=at,
     )
+    facts = {"amount_units": amount_units}
+    audit.record(
+        "shortfall.covered", user=by, subject=f"transfer:{posting.transfer_id}", facts=facts, reason=note, at=at
+    )
+    return posting

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
-from accounts import clock, ids, pauses, spending
+from accounts import audit, clock, ids, pauses, spending
 from accounts.edge.fields import units_to_text
 from accounts.errors import Conflict, Invalid, NotAllowed, NotFound
 from accounts.events import log
@@ -73,7 +73,9 @@ def request(
         credited_block=withdrawal_limits.newest_credited_block(here.chain_id),
     )
     spending.spend(token, units=amount_units + withdrawal.fee_units, at=at)
-    return begin(withdrawal, held_for=held_for, actor=f"agent:{agent.pk}", at=at)
+    begin(withdrawal, held_for=held_for, actor=f"agent:{agent.pk}", at=at)
+    written("withdrawal.requested", withdrawal, agent=agent, at=at)
+    return withdrawal
 
 
 def begin(withdrawal: Withdrawal, *, held_for: list[str], actor: str, at: datetime) -> Withdrawal:
@@ -106,7 +108,10 @@ def cancel(withdrawal_id: UUID, *, agent: Agent, at: datetime | None = None) -> 
     withdrawal = lock(withdrawal_id)
     if withdrawal.agent_id != agent.pk:
         raise NotFound
-    return _give_back(withdrawal, Action.CANCEL, "withdrawal.cancelled", actor=f"agent:{agent.pk}", at=at)
+    before = audit.state_of(withdrawal)
+    _give_back(withdrawal, Action.CANCEL, "withdrawal.cancelled", actor=f"agent:{agent.pk}", at=at)
+    written("withdrawal.cancelled", withdrawal, agent=agent, before=before, at=at)
+    return withdrawal
 
 
 @transaction.atomic
@@ -121,8 +126,11 @@ def call_off(withdrawal_id: UUID, *, by: User, reason: str = "", at: datetime | 
     require_treasurer(by)
     if withdrawal.asked_by_id != by.pk and withdrawal.owner != Owner.INTERNAL:
         raise NotAllowed("Whoever asked for it can call it off; another treasurer can refuse it.")
+    before = audit.state_of(withdrawal)
     _add_note(withdrawal, "Called off", reason)
-    return _give_back(withdrawal, Action.CANCEL, "withdrawal.cancelled", actor=f"user:{by.pk}", at=at)
+    _give_back(withdrawal, Action.CANCEL, "withdrawal.cancelled", actor=f"user:{by.pk}", at=at)
+    written("withdrawal.called_off", withdrawal, user=by, before=before, reason=reason, at=at)
+    return withdrawal
 
 
 @transaction.atomic
@@ -152,15 +160,17 @@ def approve(
     given = WithdrawalApproval.objects.filter(withdrawal=withdrawal)
     if given.filter(by=by).exists():
         raise Conflict("You have approved this withdrawal already; another treasurer has to.")
+    before = audit.state_of(withdrawal)
     WithdrawalApproval.objects.create(withdrawal=withdrawal, by=by, revision=revision, reason=reason[:500], at=at)
     if given.count() < withdrawal.approvals_needed:
         withdrawal.revision += 1
         withdrawal.save(update_fields=["revision"])
-        return withdrawal
-    fields = table.advance(withdrawal, Action.APPROVE)
-    if withdrawal.cooling_until and withdrawal.cooling_until > at:
-        table.advance(withdrawal, Action.COOL)
-    withdrawal.save(update_fields=fields)
+    else:
+        fields = table.advance(withdrawal, Action.APPROVE)
+        if withdrawal.cooling_until and withdrawal.cooling_until > at:
+            table.advance(withdrawal, Action.COOL)
+        withdrawal.save(update_fields=fields)
+    written("withdrawal.approved", withdrawal, user=by, before=before, reason=reason, at=at)
     return withdrawal
 
 
@@ -185,9 +195,13 @@ def reject(
         require_treasurer(by)
     if revision is not None and withdrawal.state == State.HELD and withdrawal.revision != revision:
         raise RevisionChanged(revision=withdrawal.revision)
+    before = audit.state_of(withdrawal)
     _add_note(withdrawal, "Refused", reason)
     actor = f"user:{by.pk}" if by else "system"
-    return _give_back(withdrawal, Action.REJECT, "withdrawal.rejected", actor=actor, at=at)
+    _give_back(withdrawal, Action.REJECT, "withdrawal.rejected", actor=actor, at=at)
+    if by is not None:
+        written("withdrawal.rejected", withdrawal, user=by, before=before, reason=reason, at=at)
+    return withdrawal
 
 
 def advance_due(limit: int = 100) -> int:
@@ -269,6 +283,30 @@ def tell(kind: str, withdrawal: Withdrawal, *, at: datetime) -> None:
     if withdrawal.tx_hash:
         data["tx_hash"] = "0x" + withdrawal.tx_hash.hex()
     log.record(kind, to=[withdrawal.agent_id], data=data, at=at)
+
+
+def written(
+    action: str,
+    withdrawal: Withdrawal,
+    *,
+    user: User | None = None,
+    agent: Agent | None = None,
+    before: dict[str, Any] | None = None,
+    reason: str = "",
+    at: datetime | None,
+) -> None:
+    """Put what a person or an agent did with a withdrawal into the audit log."""
+    audit.record(
+        action,
+        user=user,
+        agent=agent,
+        subject=f"withdrawal:{withdrawal.pk}",
+        before=before,
+        after=audit.state_of(withdrawal),
+        facts={"amount_units": withdrawal.amount_units, "state": withdrawal.state, "owner": withdrawal.owner},
+        reason=reason,
+        at=at,
+    )
 
 
 def reasons_to_hold_now(withdrawal: Withdrawal, *, at: datetime) -> list[str]:

@@ -1,8 +1,9 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
 
-from accounts import pauses
+from accounts import audit, pauses
 from accounts.errors import DomainError
 
 
@@ -16,7 +17,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         for flag in options["flag"]:
             try:
-                pauses.pause(flag, reason=options["reason"], cause="operator")
+                with transaction.atomic():
+                    pauses.pause(flag, reason=options["reason"], cause="operator")
+                    audit.command("pause", subject=f"pause:{flag}", reason=options["reason"])
             except pauses.AlreadySet:
                 self.stdout.write(f"{flag} was paused already")
             except DomainError as refusal:

@@ -4,6 +4,7 @@ from django.core.management.base import BaseCommand
 from django.db import connection, transaction
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
+from accounts import audit
 from config.celery import SCHEDULE, Every
 
 # Rows of ours carry it, so that one whose task is gone from the table can be told from one that an operator added.
@@ -27,6 +28,8 @@ class Command(BaseCommand):
         gone = PeriodicTask.objects.filter(description=MARK).exclude(name__in=[every.task for every in SCHEDULE])
         removed = gone.count()
         gone.delete()
+        if made or removed:
+            audit.command("setup_schedules", made=made, removed=removed)
         self.stdout.write(f"{len(SCHEDULE)} tasks are scheduled, {made} of them newly; {removed} were removed")
 
 

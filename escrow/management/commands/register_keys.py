@@ -4,6 +4,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
+from accounts import audit
 from accounts.errors import Conflict
 from escrow import treasury
 from escrow.chain import addresses, network
@@ -28,7 +29,9 @@ class Command(BaseCommand):
             raise CommandError(str(refusal)) from None
         for relayer in keys.relayer_addresses():
             next_nonce = node.transaction_count(relayer, block="pending")
-            treasury.register_relayer(relayer, chain_id=here.chain_id, next_nonce=next_nonce)
+            with transaction.atomic():
+                treasury.register_relayer(relayer, chain_id=here.chain_id, next_nonce=next_nonce)
+                audit.command("register_keys", subject=f"relayer:{addresses.to_text(relayer)}")
             self.stdout.write(f"relayer {addresses.to_text(relayer)}")
 
     @transaction.atomic
@@ -37,6 +40,8 @@ class Command(BaseCommand):
             cold = addresses.parse(settings.TREASURY_COLD_ADDRESS)
             treasury.register(cold, chain_id=chain_id, cold=True)
             self.stdout.write(f"cold treasury {addresses.to_text(cold)}")
+            audit.command("register_keys", subject=f"treasury:{addresses.to_text(cold)}", cold=True)
         treasury.register_in_order(signing, chain_id=chain_id)
         for address in signing:
+            audit.command("register_keys", subject=f"treasury:{addresses.to_text(address)}")
             self.stdout.write(f"treasury {addresses.to_text(address)}")
