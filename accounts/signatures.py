@@ -49,6 +49,15 @@ def read_signature(text: str) -> bytes:
     return _decoded(text, SIGNATURE_BYTES)
 
 
+def read_secret(text: str) -> bytes:
+    """
+    Read the 32 bytes (seed) of a private key of ours.
+
+    :raises Malformed: unless it is their base64url
+    """
+    return _decoded(text, KEY_BYTES)
+
+
 def write(raw: bytes) -> str:
     """Write bytes in the canonical form."""
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -1,13 +1,22 @@
 """What production refuses to start with."""
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-SECRETS = ("SECRET_KEY", "TOKEN_PEPPER", "DEPOSIT_SALT_SECRET", "DATABASE_URL", "REDIS_URL", "CHAIN_RPC_URL")
+SECRETS = (
+    "SECRET_KEY",
+    "TOKEN_PEPPER",
+    "DEPOSIT_SALT_SECRET",
+    "DOCUMENT_KEY",
+    "DATABASE_URL",
+    "REDIS_URL",
+    "CHAIN_RPC_URL",
+)
 MUST_BE_SET = (*SECRETS, "DOMAIN", "TRUSTED_PROXIES")
 # Further secrets, where they are used.
 MAY_BE_SET = (
@@ -44,6 +53,8 @@ def refuse_unsafe_production(settings: Mapping[str, Any]) -> None:
         if str(settings.get(name, "")).startswith("local-")
     ]
     wrong += [f"{path} is readable by others: chmod 600" for path in _files(settings) if _is_open_to_others(path)]
+    if (key := settings.get("DOCUMENT_KEY")) and not _is_signing_key(key):
+        wrong.append("DOCUMENT_KEY is not the base64url of 32 bytes")
     if settings["DEBUG"]:
         wrong.append("DEBUG is on")
     if not settings["ALLOWED_HOSTS"] or any(host.startswith(("*", ".")) for host in settings["ALLOWED_HOSTS"]):
@@ -69,6 +80,10 @@ def refuse_unsafe_production(settings: Mapping[str, Any]) -> None:
 
 def _is_given(name: str) -> bool:
     return bool(os.environ.get(name) or os.environ.get(f"{name}_FILE"))
+
+
+def _is_signing_key(text: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]=?", text))
 
 
 def _missing_keys(settings: Mapping[str, Any]) -> list[str]:

@@ -5,10 +5,17 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 
+from accounts import documents
+
 
 def healthz(request: HttpRequest) -> JsonResponse:
     """This process answers."""
     return JsonResponse({"status": "ok"})
+
+
+def document_keys(request: HttpRequest) -> JsonResponse:
+    """The public keys that our documents are verified by."""
+    return JsonResponse(documents.published(), headers={"Cache-Control": "public, max-age=300"})
 
 
 def readyz(request: HttpRequest) -> JsonResponse:

@@ -5,6 +5,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
+from accounts import documents
 from config import machines, metrics
 
 api: list[URLPattern | URLResolver] = [
@@ -22,6 +23,7 @@ urlpatterns = [
     path("healthz", machines.healthz),
     path("readyz", machines.readyz),
     path("metrics", metrics.metrics),
+    path(documents.PUBLISHED_AT.removeprefix("/"), machines.document_keys),
 ]
 handler400 = "config.api.bad_request"
 handler404 = "config.api.not_found"

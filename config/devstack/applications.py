@@ -16,7 +16,8 @@ from config.devstack.supervisor import Supervisor
 BINARIES = Path(sys.executable).parent
 # Drawn once per state directory, given to the children by file: what stands in the environment can be read in /proc.
 # (The keystores of the treasury, with their passphrase, are made by `deploy_contracts` in STATE_DIR/keys.)
-SECRETS = ("SECRET_KEY", "TOKEN_PEPPER", "DEPOSIT_SALT_SECRET")
+# Each with its number of random bytes.
+SECRETS = {"SECRET_KEY": 48, "TOKEN_PEPPER": 48, "DEPOSIT_SALT_SECRET": 48, "DOCUMENT_KEY": 32}
 
 
 class Application(NamedTuple):
@@ -78,9 +79,9 @@ def environment(state: State, servers: Servers, *, process: str) -> dict[str, st
     for name, url in (("DATABASE_URL", servers.database_url), ("REDIS_URL", servers.redis_url)):
         if not env.get(name):
             env[f"{name}_FILE"] = str(state.write(f"secrets/{name}", url))
-    for name in SECRETS:
+    for name, size in SECRETS.items():
         if not env.get(name) and not env.get(f"{name}_FILE"):
-            env[f"{name}_FILE"] = str(state.secret(name))
+            env[f"{name}_FILE"] = str(state.secret(name, size=size))
     return env
 
 

@@ -31,10 +31,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bailee-") as directory:
         env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ} | SETTINGS
         env["STATE_DIR"] = directory
-        for name in SECRETS:
+        for name, size in SECRETS.items():
             file = Path(directory, name)
             file.touch(mode=0o600)
-            file.write_text(secrets.token_urlsafe(48))
+            file.write_text(secrets.token_urlsafe(size))
             env[f"{name}_FILE"] = str(file)
         command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
         return subprocess.run(command, cwd=PROJECT, env=env, check=False).returncode
