@@ -1,8 +1,20 @@
 from celery import shared_task
 
-from disputes import deadlines
+from disputes import assignment, deadlines, precedents, vacancies
 
 
 @shared_task(queue="deadlines", ignore_result=True)
 def enforce_deadlines() -> None:
     deadlines.enforce_due(limit=200)
+
+
+@shared_task(queue="deadlines", ignore_result=True)
+def assign_cases() -> None:
+    assignment.release_unfit()
+    assignment.assign_due(limit=200)
+    vacancies.watch()
+
+
+@shared_task(ignore_result=True)
+def write_precedents() -> None:
+    precedents.write_due(limit=100)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from disputes.api import disputes, settlements
+from disputes.api import disputes, evidence, precedents, settlements
 
 urlpatterns = [
     path("jobs/<uuid:job_id>/dispute", disputes.Opened.as_view()),
@@ -10,9 +10,10 @@ urlpatterns = [
     path("disputes", disputes.Disputes.as_view()),
     path("disputes/<uuid:dispute_id>", disputes.DisputeById.as_view()),
     path("disputes/<uuid:dispute_id>/answer", disputes.Answer.as_view()),
-    path("disputes/<uuid:dispute_id>/evidence", disputes.EvidenceItems.as_view()),
-    path("disputes/<uuid:dispute_id>/evidence/<int:number>/file", disputes.EvidenceFile.as_view()),
+    path("disputes/<uuid:dispute_id>/evidence", evidence.EvidenceItems.as_view()),
+    path("disputes/<uuid:dispute_id>/evidence/<int:number>/file", evidence.EvidenceFile.as_view()),
     path("disputes/<uuid:dispute_id>/withdrawal", disputes.Withdrawal.as_view()),
     path("disputes/<uuid:dispute_id>/appeal", disputes.Appeals.as_view()),
     path("disputes/<uuid:dispute_id>/answers", disputes.Answers.as_view()),
+    path("precedents", precedents.Precedents.as_view()),
 ]

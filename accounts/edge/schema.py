@@ -101,7 +101,8 @@ class Operation(AutoSchema):
             Problem, "default", ["application/problem+json"]
         )
         if self.method in _UNSAFE and self.view.previewable:
-            _or_preview(operation["responses"], self._get_response_for_code(Preview, "200", ["application/json"]))
+            shape = getattr(self.view, "preview_shape", Preview)
+            _or_preview(operation["responses"], self._get_response_for_code(shape, "200", ["application/json"]))
         return operation
 
 

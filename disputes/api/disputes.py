@@ -1,25 +1,23 @@
 """Cases: open one, list and read one's own, and what a party does in it."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
-from django.http import HttpResponse
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 from rest_framework.response import Response
 
 from accounts import clock
-from accounts.api.fields import Shown
+from accounts.api.fields import Id, Shown
 from accounts.edge import pages
-from accounts.edge.fields import Bps, Nothing, Strict, Text
-from accounts.edge.parsing import BoundedMultipart, StrictJson
+from accounts.edge.fields import Bps, Nothing, Strict
 from accounts.edge.schema import documented, paged
 from accounts.edge.views import AgentView
-from accounts.errors import Invalid, NotAvailable, NotFound
-from disputes import cases, evidence
-from disputes.api import rendering, shapes
+from accounts.errors import Invalid, NotFound
+from disputes import appeals, cases, questions
+from disputes.api import precedents, rendering, shapes
 from disputes.models import Dispute, Reason
 from marketplace.api.previews import ActionView
 
@@ -37,18 +35,13 @@ class AnswerBody(Strict):
     requested_seller_bps = Bps()
 
 
-class EvidenceBody(Strict):
-    kind = serializers.ChoiceField(choices=["text", "json"])
-    content = serializers.JSONField(help_text="text for `text`, any JSON value for `json`")
-
-
 class AppealBody(Strict):
-    grounds = Shown(min_length=100, max_length=5_000)
+    grounds = Shown(min_length=appeals.GROUNDS_CHARS[0], max_length=appeals.GROUNDS_CHARS[1])
 
 
 class QuestionAnswer(Strict):
-    question_id = Text(max_length=36)
-    text = Shown(min_length=1, max_length=_LONGEST)
+    question_id = Id()
+    text = Shown(min_length=questions.ANSWER_CHARS[0], max_length=questions.ANSWER_CHARS[1])
 
 
 class CaseAction(ActionView):
@@ -63,12 +56,19 @@ class CaseAction(ActionView):
 
 class Opened(CaseAction):
     idempotency: ClassVar[dict[str, str]] = {"POST": "required"}
+    preview_shape = precedents.DisputePreview
 
     @documented(request=Opening, responses={201: shapes.DisputeShape})
     def post(self, request: Any, job_id: UUID) -> Response:
         """Open a dispute: the job stands still until it is settled, withdrawn or ruled."""
         asked = self.body(Opening)
         return self.answer(cases.open(job_id, opener=request.user, token=request.auth, **asked).pk, 201)
+
+    def preview(self, run: Callable[[], Response]) -> Response:
+        """Say what opening would do, and how similar cases ended."""
+        answer = super().preview(run)
+        answer.data["precedents"] = precedents.similar(self.job, self.request.data["reason"]) if self.job else None
+        return answer
 
 
 class Disputes(AgentView):
@@ -112,61 +112,32 @@ class Answer(CaseAction):
 class Withdrawal(CaseAction):
     @documented(request=Nothing, responses={200: shapes.DisputeShape})
     def post(self, request: Any, dispute_id: UUID) -> Response:
-        """Withdraw a dispute that nobody answered; the job goes on under its own clock."""
+        """
+        Withdraw a dispute; the job goes on.
+
+        The opener does it alone while nobody has answered. After that it asks, and the other side posts the same to
+        consent; then the time that was left for the job comes back.
+        """
         self.body(Nothing)
         return self.answer(cases.withdraw(dispute_id, by=request.user).pk)
 
 
-class EvidenceItems(CaseAction):
-    parser_classes = [StrictJson, BoundedMultipart]
+class Appeals(CaseAction):
+    idempotency: ClassVar[dict[str, str]] = {"POST": "required"}
 
-    @documented(request=EvidenceBody, responses={201: shapes.DisputeShape})
-    def post(self, request: Any, dispute_id: UUID) -> Response:
-        """Add an item of evidence, as text or as JSON."""
-        if hasattr(request.data, "lists"):
-            raise NotAvailable("Files as evidence come later: send text or JSON.")
-        item = _item(self.body(EvidenceBody))
-        return self.answer(evidence.submit(dispute_id, by=request.user, item=item).pk, 201)
-
-
-class EvidenceFile(AgentView):
-    scopes: ClassVar[dict[str, str]] = {"GET": "jobs:read"}
-
-    @documented(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
-    def get(self, request: Any, dispute_id: UUID, number: int) -> HttpResponse:
-        """Download an item of evidence. It may be the other side's: treat it as hostile."""
-        if number >= 2**15:
-            raise NotFound("There is no such item.")
-        item = evidence.read(dispute_id, number, by=request.user)
-        answer = HttpResponse(bytes(item.content or b""), content_type="application/octet-stream")
-        answer["Content-Disposition"] = f'attachment; filename="evidence-{number}"'
-        answer["X-Content-Type-Options"] = "nosniff"
-        return answer
-
-
-class Later(AgentView):
-    """A call whose rows of the table are not there yet."""
-
-    scopes: ClassVar[dict[str, str]] = {"POST": "disputes:write"}
-
-    def refuse(self, request: Any, dispute_id: UUID, what: str) -> Response:
-        if not _of(request.user).filter(pk=dispute_id).exists():
-            raise NotFound("There is no such case.")
-        raise NotAvailable(f"{what} are not available yet.")
-
-
-class Appeals(Later):
     @documented(request=AppealBody, responses={201: shapes.DisputeShape})
     def post(self, request: Any, dispute_id: UUID) -> Response:
-        """Appeal a ruling (not available yet)."""
-        return self.refuse(request, dispute_id, "Appeals")
+        """Appeal a ruling that gave one less than one asked for, or took a bond or deposit; once in a case."""
+        asked = self.body(AppealBody)
+        return self.answer(appeals.file(dispute_id, appellant=request.user, token=request.auth, **asked).pk, 201)
 
 
-class Answers(Later):
+class Answers(CaseAction):
     @documented(request=QuestionAnswer, responses={200: shapes.DisputeShape})
     def post(self, request: Any, dispute_id: UUID) -> Response:
-        """Answer a moderator's question (not available yet)."""
-        return self.refuse(request, dispute_id, "Questions of moderators")
+        """Answer a question that a moderator asked one's own side."""
+        asked = self.body(QuestionAnswer)
+        return self.answer(questions.answer(dispute_id, by=request.user, **asked).pk)
 
 
 def _of(agent: Any) -> QuerySet[Dispute]:
@@ -180,12 +151,3 @@ def _own(request: Any) -> QuerySet[Dispute]:
     if state not in Dispute.State.values:
         raise Invalid.at("/state", "invalid_choice", "There is no such state.")
     return _of(request.user).filter(state=state)
-
-
-def _item(asked: dict[str, Any]) -> evidence.Item:
-    content = asked["content"]
-    if asked["kind"] == "json":
-        return evidence.from_json(content)
-    if not isinstance(content, str) or not content:
-        raise Invalid.at("/content", "not_text", "The content of a text is a string that is not empty.")
-    return evidence.from_text(content)

@@ -1,0 +1,288 @@
+"""
+Precedents: what final cases decided, without what leads back to them; found by words, and counted beside a new case.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID
+
+from django.contrib.postgres.search import SearchQuery
+from django.db import connection, transaction
+from django.db.models import BinaryField, F, Func, Q, QuerySet
+
+from accounts.errors import Invalid, NotFound
+from accounts.models import Agent
+from disputes import anonymity, lifecycle
+from disputes.models import Dispute, Evidence, Precedent, Question, Reason, Ruling
+from marketplace.models import Delivery, Job, Offer, Transition
+
+log = logging.getLogger(__name__)
+
+# The newest first, by the day alone: within a day the random id gives the order.
+KEYS = ("-decided_at", "-id")
+MAX_QUERY = 200
+# Fewer than this many like cases say little: then every price counts.
+ENOUGH = 5
+# A distribution of the latest so many: its cost does not grow for ever.
+COMPARED = 1_000
+# Of each text of a party this much is searched for quotations.
+MAX_TEXT_BYTES = 1_000_000
+_USDC = 1_000_000
+BANDS = ((10, "under_10"), (100, "10_to_100"), (1_000, "100_to_1000"), (10_000, "1000_to_10000"))
+PRICE_BANDS = (*(name for _, name in BANDS), "from_10000")
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+def write_due(*, limit: int = 100) -> int:
+    """Summarise final cases that have no summary yet; return how many. One that raises waits, and stops no other."""
+    return sum(_written(dispute_id) for dispute_id in _due(limit))
+
+
+@transaction.atomic
+def write(dispute_id: UUID) -> Precedent | None:
+    """
+    Summarise a final case, once; answer None where that is done, or another process is at it.
+
+    :raises NotFound: if there is no such case, or somebody else holds it
+    """
+    dispute = lifecycle.lock(dispute_id, skip_locked=True)
+    ruling = Ruling.objects.filter(dispute=dispute, standing=Ruling.Standing.STANDING).first()
+    if ruling is None or dispute.closed_at is None or Precedent.objects.filter(dispute=dispute).exists():
+        return None
+    job = Job.objects.select_related("listing").get(pk=dispute.job_id)
+    known = _known(dispute, job, ruling)
+    return Precedent.objects.create(
+        dispute=dispute,
+        reason=dispute.reason,
+        reason_codes=ruling.reason_codes,
+        category=_category(job, known),
+        price_band=band_of(dispute.price_units),
+        opened_by=dispute.opened_by,
+        facts=_facts(dispute, job),
+        seller_bps=ruling.seller_bps,
+        redo=ruling.redo,
+        is_default=ruling.is_default,
+        bond_to=ruling.bond_to if dispute.bond_units and not ruling.redo else "",
+        deposit=ruling.deposit if dispute.deposit_due_units else "",
+        reasons=anonymity.anonymised(_reasons(dispute, ruling), known),
+        decided_at=dispute.closed_at.date(),
+    )
+
+
+def band_of(price_units: int) -> str:
+    """Name the band of a price: powers of ten of USDC."""
+    return next((name for above, name in BANDS if price_units < above * _USDC), PRICE_BANDS[-1])
+
+
+def _due(limit: int) -> list[UUID]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT d.id FROM disputes_dispute d"
+            " WHERE d.state = 'final' AND d.closed_at IS NOT NULL AND d.evidence_erased_at IS NULL"
+            "   AND (d.due_retry_at IS NULL OR d.due_retry_at <= clock_timestamp())"
+            "   AND NOT EXISTS (SELECT FROM disputes_precedent p WHERE p.dispute_id = d.id)"
+            " ORDER BY d.closed_at LIMIT %s",
+            [limit],
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _written(dispute_id: UUID) -> bool:
+    try:
+        return write(dispute_id) is not None
+    except NotFound:  # somebody is at work on it
+        return False
+    except Exception:  # one case that raises must not stop the others
+        log.exception("case %s could not be summarised", dispute_id)
+        _postpone(dispute_id)
+        return False
+
+
+def _postpone(dispute_id: UUID) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE disputes_dispute SET due_attempts = due_attempts + 1,"
+            " due_retry_at = clock_timestamp() + make_interval(secs => least(3600, 60 * 2 ^ least(10, due_attempts)))"
+            " WHERE id = %s",
+            [dispute_id],
+        )
+
+
+def _facts(dispute: Dispute, job: Job) -> dict[str, object]:
+    """What the system knows of the case. There are no acceptance checks yet, so they said nothing."""
+    first = Delivery.objects.filter(job=job).order_by("number").values_list("delivered_at", flat=True).first()
+    appeal = getattr(dispute, "appeal", None)
+    return {
+        "delivered_in_time": None if first is None or job.deliver_by is None else first < job.deliver_by,
+        "deliveries": dispute.deliveries_at_opening,
+        "revisions_used": job.revisions_used,
+        "answered": not dispute.unanswered,
+        "checks": None,
+        "appeal": appeal.outcome if appeal else None,
+    }
+
+
+def _reasons(dispute: Dispute, ruling: Ruling) -> str:
+    appeal = getattr(dispute, "appeal", None)
+    if appeal is None or not appeal.reasons:
+        return ruling.reasons
+    return f"{ruling.reasons}\n\nOn appeal: {appeal.reasons}"
+
+
+def _category(job: Job, known: anonymity.Known) -> str:
+    """Name the kind of work by the listing's first skill, unless the skill itself names somebody."""
+    skill = job.listing.skills[0] if job.listing and job.listing.skills else ""
+    return skill if anonymity.anonymised(skill, known._replace(texts=())) == skill else ""
+
+
+# --- what is known of a case ------------------------------------------------------------------------------------------
+def _known(dispute: Dispute, job: Job, ruling: Ruling) -> anonymity.Known:
+    return anonymity.Known(
+        names=[*_names(dispute, job), *_staff(dispute), *_agents_named_in(_reasons(dispute, ruling))],
+        amounts_units=_amounts(dispute, job, ruling),
+        texts=_texts(dispute, job),
+    )
+
+
+def _names(dispute: Dispute, job: Job) -> Iterator[tuple[str, str]]:
+    for side, agent in (("client", dispute.client), ("seller", dispute.seller)):
+        yield agent.handle, f"[{side}]"
+        yield agent.display_name, f"[{side}]"
+    for title in Offer.objects.filter(job=job).values_list("terms__title", flat=True):
+        yield str(title), "[title]"
+    if job.listing:
+        yield job.listing.title, "[title]"
+
+
+def _staff(dispute: Dispute) -> Iterator[tuple[str, str]]:
+    seen = [ruling.author for ruling in dispute.rulings.select_related("author")]
+    seen += [step.user for step in dispute.transitions.exclude(user=None).select_related("user")]
+    for user in {user for user in [*seen, dispute.assigned_to, dispute.approver] if user}:
+        yield user.username, "[moderator]"
+        yield user.get_full_name(), "[moderator]"
+
+
+def _agents_named_in(text: str) -> Iterator[tuple[str, str]]:
+    """Find other agents by their handles: only those that no plain word looks like."""
+    words = {word for word in anonymity.words_of(text) if "-" in word or any(c.isdigit() for c in word)}
+    for handle in Agent.objects.filter(handle__in=words).values_list("handle", flat=True):
+        yield handle, "[agent]"
+
+
+def _amounts(dispute: Dispute, job: Job, ruling: Ruling) -> frozenset[int]:
+    appeal = getattr(dispute, "appeal", None)
+    amounts = {
+        dispute.price_units,
+        dispute.bond_units,
+        dispute.deposit_due_units,
+        dispute.deposit_held_units,
+        job.client_abort_fee_units,
+        ruling.seller_units or 0,
+        appeal.deposit_due_units if appeal else 0,
+    }
+    return frozenset(amounts - {0})
+
+
+def _texts(dispute: Dispute, job: Job) -> Iterator[str]:
+    """Read what the parties wrote, one text at a time."""
+    yield dispute.statement_of_client
+    yield dispute.statement_of_seller
+    yield from (
+        answer for answer in Question.objects.filter(dispute=dispute).values_list("answer", flat=True) if answer
+    )
+    if appeal := getattr(dispute, "appeal", None):
+        yield appeal.grounds
+    yield from Offer.objects.filter(job=job).values_list("message", flat=True)
+    yield from Transition.objects.filter(job=job).exclude(note="").values_list("note", flat=True)
+    yield from _beginnings(Evidence.objects.filter(dispute=dispute), "content")
+    yield from Delivery.objects.filter(job=job).values_list("note", flat=True)
+    yield from _beginnings(Delivery.objects.filter(job=job), "body")
+
+
+def _beginnings(rows: QuerySet[Any], column: str) -> Iterator[str]:
+    """Read the beginning of each row that holds text, one row at a time."""
+    readable = rows.filter(Q(content_type__startswith="text/") | Q(content_type__startswith="application/json"))
+    head = Func(F(column), 1, MAX_TEXT_BYTES, function="substring", output_field=BinaryField())
+    for pk in list(readable.values_list("pk", flat=True)):
+        found = rows.annotate(head=head).values_list("head", flat=True).get(pk=pk)
+        yield bytes(found or b"").decode("utf-8", errors="replace")
+
+
+# --- finding ----------------------------------------------------------------------------------------------------------
+def search(*, reason: str | None = None, q: str = "") -> QuerySet[Precedent]:
+    """
+    Find precedents by what the case was opened for, and by words of their reasons; ordered by `KEYS`.
+
+    :raises Invalid: for an unknown reason, or words beyond 200 characters
+    """
+    rows = Precedent.objects.defer("words").order_by(*KEYS)
+    if reason:
+        if reason not in Reason.values:
+            raise Invalid.at("/reason", "invalid_choice", f"`reason` is one of {', '.join(Reason.values)}.")
+        rows = rows.filter(reason=reason)
+    if len(q) > MAX_QUERY:
+        raise Invalid.at("/q", "max_length", f"At most {MAX_QUERY} characters.")
+    if q.strip():
+        rows = rows.filter(Q(words=SearchQuery(q, config="english", search_type="websearch")))
+    return rows
+
+
+class Facts(NamedTuple):
+    """What a case that is not opened yet is compared by."""
+
+    reason: str
+    price_units: int
+
+
+class Like(Protocol):
+    @property
+    def reason(self) -> str: ...
+    @property
+    def price_units(self) -> int: ...
+
+
+class Outcomes(NamedTuple):
+    """
+    How similar cases ended: the first four by a person's ruling, `defaults` by none; together they are `total`.
+
+    `median_seller_bps` is that of the people's rulings, None without any; `any_price` says that too few had the price.
+    """
+
+    seller_full: int
+    split: int
+    client_full: int
+    redo: int
+    defaults: int
+    total: int
+    median_seller_bps: int | None
+    any_price: bool
+
+
+def similar(case: Like) -> Outcomes:
+    """Count how cases for the same reason ended: those of the same price band, or of any if these are fewer than 5."""
+    itself = case.pk if isinstance(case, Dispute) else None
+    alike = _count(case.reason, band_of(case.price_units), itself)
+    return alike if alike.total >= ENOUGH else _count(case.reason, None, itself)
+
+
+def _count(reason: str, band: str | None, itself: UUID | None) -> Outcomes:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT count(*) FILTER (WHERE NOT is_default AND seller_bps = 10000),
+                   count(*) FILTER (WHERE NOT is_default AND seller_bps BETWEEN 1 AND 9999),
+                   count(*) FILTER (WHERE NOT is_default AND seller_bps = 0),
+                   count(*) FILTER (WHERE NOT is_default AND redo),
+                   count(*) FILTER (WHERE is_default),
+                   count(*),
+                   percentile_cont(0.5) WITHIN GROUP (ORDER BY seller_bps) FILTER (WHERE NOT is_default)
+            FROM (SELECT is_default, seller_bps, redo FROM disputes_precedent
+                  WHERE reason = %s AND (%s::text IS NULL OR price_band = %s)
+                    AND (%s::uuid IS NULL OR dispute_id <> %s)
+                  ORDER BY decided_at DESC LIMIT %s) AS alike
+            """,
+            [reason, band, band, itself, itself, COMPARED],
+        )
+        *counts, median = cursor.fetchone()
+    return Outcomes(*counts, None if median is None else round(median), band is None)
