@@ -1,23 +1,29 @@
 """What the parties bring to a case: hostile input, stored as bytes, chained by hashes, never changed."""
 
 import hashlib
-from datetime import UTC, datetime
+import logging
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import rfc8785
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, Q, Sum
 
-from accounts.errors import DomainError, NotFound
+from accounts import text
+from accounts.errors import DomainError, Invalid, NotFound
 from accounts.models import Agent
-from disputes import cases, lifecycle
+from disputes import cases, filetypes, lifecycle
 from disputes.lifecycle import Action
 from disputes.models import Dispute, Evidence
 from disputes.models.evidence import MAX_ITEM_BYTES, MAX_SIDE_BYTES, MAX_SIDE_ITEMS
 from marketplace import terms
 
+log = logging.getLogger(__name__)
+
 START_OF_CHAIN = bytes(32)
+MAX_NAME = 200
 
 
 class EvidenceTooLarge(DomainError):
@@ -37,10 +43,11 @@ class Item(NamedTuple):
     kind: str
     content: bytes
     content_type: str
+    filename: str = ""
 
 
-def from_text(text: str) -> Item:
-    return Item(Evidence.Kind.TEXT, text.encode(), "text/plain; charset=utf-8")
+def from_text(written: str) -> Item:
+    return Item(Evidence.Kind.TEXT, written.encode(), filetypes.TEXT.content_type)
 
 
 def from_json(value: Any) -> Item:
@@ -50,7 +57,21 @@ def from_json(value: Any) -> Item:
     :raises Invalid: for what has none, such as an integer beyond 2^53
     """
     content = terms.canonical(terms.normalised(value, "/content"), "/content")
-    return Item(Evidence.Kind.JSON, content, "application/json")
+    return Item(Evidence.Kind.JSON, content, filetypes.JSON.content_type)
+
+
+def from_file(content: bytes, filename: str) -> Item:
+    """
+    Take a file; its type is what its first bytes say, its name is kept for people, with hidden characters visible.
+
+    :raises filetypes.UnsupportedFile: for anything but text, JSON, PDF, PNG, JPEG and ZIP
+    :raises EvidenceTooLarge: beyond 10 MB; :raises Invalid: for nothing
+    """
+    if not content:
+        raise Invalid.at("/file", "empty", "The file is empty.")
+    _require_size(len(content))
+    kind = filetypes.of(content, filename=filename)
+    return Item(Evidence.Kind.FILE, content, kind.content_type, text.visible(filename)[:MAX_NAME])
 
 
 @transaction.atomic
@@ -75,6 +96,7 @@ def submit(dispute_id: UUID, *, by: Agent, item: Item, at: datetime | None = Non
         submitted_by=by,
         kind=item.kind,
         content_type=item.content_type,
+        filename=item.filename,
         content=item.content,
         size=len(item.content),
         sha256=hashlib.sha256(item.content).digest(),
@@ -102,6 +124,18 @@ def read(dispute_id: UUID, number: int, *, by: Agent) -> Evidence:
     return found
 
 
+def erase_due(limit: int = 200, *, at: datetime | None = None) -> int:
+    """
+    Erase what was brought to cases that closed `EVIDENCE_RETENTION_SECONDS` ago; return how many cases that were.
+
+    The digests stay, and with them the chain. Each case is one transaction; safe to run twice at once.
+    """
+    at = lifecycle.moment(at)
+    closed_by = at - timedelta(seconds=settings.EVIDENCE_RETENTION_SECONDS)
+    due = Dispute.objects.filter(closed_at__lte=closed_by, evidence_erased_at=None).order_by("closed_at")
+    return sum(_erased(dispute_id, at) for dispute_id in due.values_list("pk", flat=True)[:limit])
+
+
 def chained(before: bytes, item: Evidence) -> bytes:
     """Digest an item together with the digest of the one before it, so that a later change of either shows."""
     described = rfc8785.dumps({
@@ -127,9 +161,13 @@ def broken_links(dispute: Dispute) -> list[int]:
     return broken
 
 
-def _next_number(dispute: Dispute, role: str, size: int) -> int:
+def _require_size(size: int) -> None:
     if size > MAX_ITEM_BYTES:
         raise EvidenceTooLarge(f"An item has at most {MAX_ITEM_BYTES} bytes.", limit=MAX_ITEM_BYTES)
+
+
+def _next_number(dispute: Dispute, role: str, size: int) -> int:
+    _require_size(size)
     theirs = Q(by=role)
     held = Evidence.objects.filter(dispute=dispute).aggregate(
         all=Count("pk"), items=Count("pk", filter=theirs), size=Sum("size", filter=theirs, default=0)
@@ -144,3 +182,25 @@ def _next_number(dispute: Dispute, role: str, size: int) -> int:
 def _end_of_chain(dispute: Dispute) -> bytes:
     last = dispute.evidence.order_by("-number").values_list("chain_hash", flat=True).first()
     return bytes(last) if last is not None else START_OF_CHAIN
+
+
+def _erased(dispute_id: UUID, at: datetime) -> bool:
+    try:
+        return _erase(dispute_id, at)
+    except Exception:  # one case that raises must not stop the others
+        log.exception("the evidence of case %s could not be erased", dispute_id)
+        return False
+
+
+@transaction.atomic
+def _erase(dispute_id: UUID, at: datetime) -> bool:
+    try:
+        dispute = lifecycle.lock(dispute_id, skip_locked=True)
+    except NotFound:
+        return False
+    if dispute.evidence_erased_at is not None:
+        return False
+    Evidence.objects.filter(dispute=dispute, content__isnull=False).update(content=None)
+    dispute.evidence_erased_at = at
+    dispute.save(update_fields=["evidence_erased_at"])
+    return True

@@ -1,6 +1,6 @@
 from celery import shared_task
 
-from disputes import assignment, deadlines, precedents, vacancies
+from disputes import assignment, deadlines, evidence, precedents, vacancies
 
 
 @shared_task(queue="deadlines", ignore_result=True)
@@ -18,3 +18,8 @@ def assign_cases() -> None:
 @shared_task(ignore_result=True)
 def write_precedents() -> None:
     precedents.write_due(limit=100)
+
+
+@shared_task(ignore_result=True)
+def erase_evidence() -> None:
+    evidence.erase_due(limit=200)

@@ -1,12 +1,15 @@
 """Reading bodies: bounded while they are read, strict about what JSON leaves open."""
 
+import html
 import json
 import re
 from typing import IO, Any
 
 from django.conf import settings
+from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from rest_framework import parsers
 
+from accounts import text as texts
 from accounts.errors import DomainError, Invalid
 
 
@@ -32,7 +35,20 @@ class BoundedMultipart(parsers.MultiPartParser):
         length = int(stream.META.get("CONTENT_LENGTH") or 0)
         if length > settings.MAX_FILE_BYTES + settings.MAX_BODY_BYTES:
             raise BodyTooLarge(f"At most {settings.MAX_FILE_BYTES} bytes.", limit=settings.MAX_FILE_BYTES)
-        return super().parse(stream, media_type, parser_context)
+        request = (parser_context or {})["request"]
+        meta = request.META | {"CONTENT_TYPE": media_type}
+        try:
+            return parsers.DataAndFiles(*_Parts(meta, stream, request.upload_handlers, "utf-8").parse())
+        except MultiPartParserError as error:
+            raise Invalid.at("", "not_multipart", f"The body is not multipart/form-data: {error}.") from None
+
+
+class _Parts(MultiPartParser):
+    """Django's, but hidden characters in the name of a file are made visible where Django drops them."""
+
+    def sanitize_file_name(self, file_name: str) -> str | None:
+        name = texts.visible(html.unescape(file_name).replace("\\", "/").rpartition("/")[2])
+        return None if name in ("", ".", "..") else name
 
 
 def loads(raw: bytes) -> Any:
