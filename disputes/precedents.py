@@ -133,7 +133,8 @@ def _reasons(dispute: Dispute, ruling: Ruling) -> str:
 def _category(job: Job, known: anonymity.Known) -> str:
     """Name the kind of work by the listing's first skill, unless the skill itself names somebody."""
     skill = job.listing.skills[0] if job.listing and job.listing.skills else ""
-    return skill if anonymity.anonymised(skill, known._replace(texts=())) == skill else ""
+    people = [pair for pair in known.names if pair[1] != "[title]"]
+    return skill if anonymity.anonymised(skill, known._replace(names=people, texts=())) == skill else ""
 
 
 # --- what is known of a case ------------------------------------------------------------------------------------------
