@@ -55,9 +55,9 @@ def open(
         awaiting=deadline.awaiting,
         note=reason,
     )
-    spending.spend(token, units=deposits.reach_units(dispute), at=job.at)
+    spending.spend(token, units=deposits.reach_units(opener.id, due_units=dispute.deposit_due_units), at=job.at)
     # The money before the row, which tells how much of the deposit is held; both or neither are committed.
-    deposits.take(dispute, at=job.at)
+    deposits.take(dispute, payer_id=opener.id, at=job.at)
     dispute.save(force_insert=True)
     lifecycle.write(dispute, Action.OPEN, by=Who.OPENER, at=job.at, note=reason)
     tell("dispute.opened", dispute, job.at, reason=reason, by=str(role))

@@ -2,14 +2,15 @@
 How a case is decided, as a plan of money: the ruling posts it, the preview shows it, the words are written from it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from accounts.edge.fields import units_to_text
 from disputes import deposits
-from disputes.models import Deposit, Dispute, Party, Reason, Ruling
+from disputes.models import Appeal, Deposit, Dispute, Party, Reason, Ruling
 from escrow import holds
+from escrow.ledger import Move
 from marketplace import effects
 from marketplace.models import Job
 
@@ -18,7 +19,7 @@ Side = Literal["client", "seller"]
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """A split of the price before the fee, and what becomes of bond and deposit."""
+    """A split of the price before the fee, and what becomes of bond and deposits."""
 
     seller_bps: int
     bond_to: Side
@@ -27,6 +28,8 @@ class Decision:
     seller_units: int | None = None
     # The work is done again instead of being paid for; share and bond then wait.
     redo: bool = False
+    # Unless it is said, it comes back if the appellant fares better than under the ruling that was appealed.
+    appeal_deposit: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,7 @@ def of_ruling(ruling: Ruling) -> Decision:
         bond_to="client" if ruling.bond_to == Party.CLIENT else "seller",
         deposit=ruling.deposit,
         redo=ruling.redo,
+        appeal_deposit=ruling.appeal_deposit,
     )
 
 
@@ -101,22 +105,38 @@ def by_default(dispute: Dispute, job: Job, *, at: datetime) -> Default:
 
 
 def closing(dispute: Dispute, job: Job, decision: Decision) -> holds.Closing:
-    """Plan the transfer that carries a decision out."""
+    """Plan the transfer that carries a division out."""
     seller_units = seller_units_of(job, decision)
     return effects.closing(
         job, seller_units=seller_units, bond_to=decision.bond_to, extra=deposit_moves(dispute, job, decision)
     )
 
 
-def deposit_moves(dispute: Dispute, job: Job, decision: Decision) -> tuple:
-    """Say what becomes of the deposit under a decision."""
-    seller_units = seller_units_of(job, decision)
-    return deposits.closing_moves(
-        dispute,
-        went=decision.deposit,
-        client_share_units=job.price_units - seller_units,
-        seller_share_units=seller_units - holds.fee(seller_units, job.fee_bps),
-    )
+def deposit_moves(dispute: Dispute, job: Job, decision: Decision) -> tuple[Move, ...]:
+    """List the moves of the deposits under a decision: all that a redo moves."""
+    return tuple(move for given in deposits_given(dispute, job, decision) for move in given.moves)
+
+
+def deposits_given(dispute: Dispute, job: Job, decision: Decision) -> list[deposits.Given]:
+    """Say what becomes of the deposits under a decision: the opening's, then the appeal's where there is one."""
+    appeal = appeal_of(dispute)
+    if appeal is None:
+        return _given(dispute, job, decision)
+    went = fate_of_appeal_deposit(dispute, job, decision, appeal)
+    return _given(dispute, job, decision, appeal=appeal, appeal_went=went)
+
+
+def appeal_of(dispute: Dispute) -> Appeal | None:
+    """Find the appeal of a case; asks nothing of the database where none was filed."""
+    return getattr(dispute, "appeal", None) if dispute.hear_appeal_by else None
+
+
+def fate_of_appeal_deposit(dispute: Dispute, job: Job, decision: Decision, appeal: Appeal) -> str:
+    """Give the appeal's deposit back if the appellant fares better than under the ruling that was appealed."""
+    if decision.appeal_deposit is not None:
+        return decision.appeal_deposit
+    before = _net_units(dispute, job, of_ruling(appeal.against), appeal.by)
+    return Deposit.BACK if _net_units(dispute, job, decision, appeal.by) > before else Deposit.OTHER_SIDE
 
 
 def seller_units_of(job: Job, decision: Decision) -> int:
@@ -127,29 +147,17 @@ def seller_units_of(job: Job, decision: Decision) -> int:
 
 def entries(dispute: Dispute, job: Job, decision: Decision) -> list[effects.Effect]:
     """List every entry that carrying the decision out will post, accounts named for people."""
+    if decision.redo:
+        return effects.named(job, list(deposit_moves(dispute, job, decision)))
     return effects.named(job, holds.closing_moves(closing(dispute, job, decision)))
 
 
 def in_words(dispute: Dispute, job: Job, decision: Decision) -> str:
     """Say what a decision does: who gets how much."""
-    seller_units = seller_units_of(job, decision)
-    fee_units = holds.fee(seller_units, job.fee_bps)
-    parts = [
-        f"{units_to_text(seller_units - fee_units)} USDC to the seller",
-        f"{units_to_text(job.price_units - seller_units)} USDC to the client",
-    ]
-    if fee_units:
-        parts.append(f"{units_to_text(fee_units)} USDC to the platform as its fee")
-    if job.bond_units:
-        parts.append(f"the bond of {units_to_text(job.bond_units)} USDC to the {decision.bond_to}")
-    deposit_units = sum(move.amount_units for move in deposit_moves(dispute, job, decision) if move.amount_units > 0)
-    if deposit_units:
-        whither = {
-            Deposit.BACK: f"back to the {dispute.opened_by}",
-            Deposit.OTHER_SIDE: f"to the {dispute.respondent_role}",
-            Deposit.PENALTIES: "to the platform",
-        }[Deposit(decision.deposit)]
-        parts.append(f"the deposit of {units_to_text(deposit_units)} USDC {whither}")
+    parts = _redo_in_words(job) if decision.redo else _split_in_words(job, decision)
+    for name, given in zip(("deposit", "appeal's deposit"), deposits_given(dispute, job, decision), strict=False):
+        if given.units:
+            parts.append(f"the {name} of {units_to_text(given.units)} USDC {_whither(given)}")
     return ", ".join(parts)
 
 
@@ -160,3 +168,62 @@ def lost_by(dispute: Dispute, *, seller_bps: int) -> str | None:
     if from_client == from_seller:
         return None
     return Party.CLIENT if from_client > from_seller else Party.SELLER
+
+
+def _net_units(dispute: Dispute, job: Job, decision: Decision, role: str) -> int:
+    """Reckon what a side gets of price, bond and the opening's deposit; a redo counts as a division in halves."""
+    if decision.redo:
+        decision = replace(decision, redo=False, seller_bps=5_000, seller_units=None, bond_to="seller")
+    closed = effects.closing(
+        job,
+        seller_units=seller_units_of(job, decision),
+        bond_to=decision.bond_to,
+        extra=tuple(_given(dispute, job, decision)[0].moves),
+    )
+    account = ("available", str(dispute.client_id if role == Party.CLIENT else dispute.seller_id))
+    return sum(move.amount_units for move in holds.closing_moves(closed) if move[:2] == account)
+
+
+def _given(dispute: Dispute, job: Job, decision: Decision, **appeal: Any) -> list[deposits.Given]:
+    seller_units = 0 if decision.redo else seller_units_of(job, decision)
+    return deposits.given(
+        dispute,
+        went=decision.deposit,
+        client_share_units=0 if decision.redo else job.price_units - seller_units,
+        seller_share_units=seller_units - holds.fee(seller_units, job.fee_bps),
+        **appeal,
+    )
+
+
+def _redo_in_words(job: Job) -> list[str]:
+    held = "price and bond stay" if job.bond_units else "the price stays"
+    return [f"the seller does the work again within {_span(job.revision_seconds)}, {held} held meanwhile"]
+
+
+def _split_in_words(job: Job, decision: Decision) -> list[str]:
+    seller_units = seller_units_of(job, decision)
+    fee_units = holds.fee(seller_units, job.fee_bps)
+    parts = [
+        f"{units_to_text(seller_units - fee_units)} USDC to the seller",
+        f"{units_to_text(job.price_units - seller_units)} USDC to the client",
+    ]
+    if fee_units:
+        parts.append(f"{units_to_text(fee_units)} USDC to the platform as its fee")
+    if job.bond_units:
+        parts.append(f"the bond of {units_to_text(job.bond_units)} USDC to the {decision.bond_to}")
+    return parts
+
+
+def _whither(given: deposits.Given) -> str:
+    match given.went:
+        case Deposit.BACK:
+            return f"back to the {given.payer}"
+        case Deposit.OTHER_SIDE:
+            return f"to the {Party.SELLER if given.payer == Party.CLIENT else Party.CLIENT}"
+    return "to the platform"
+
+
+def _span(seconds: int) -> str:
+    """Write a span of time: 86,400 → "24 hours"."""
+    hours, rest = divmod(seconds, 3_600)
+    return f"{hours} hours" if hours and not rest else f"{seconds} seconds"

@@ -117,6 +117,14 @@ def lost_something(dispute: Dispute, who: Who, at: datetime) -> str | None:
     return "The ruling gives you what you asked for: there is nothing to appeal."
 
 
+def a_ruling_is_proposed(dispute: Dispute, who: Who, at: datetime) -> str | None:
+    return None if rulings.proposed(dispute) else "No ruling is proposed."
+
+
+def no_ruling_is_proposed(dispute: Dispute, who: Who, at: datetime) -> str | None:
+    return "A ruling is proposed: it waits for a second person." if rulings.proposed(dispute) else None
+
+
 # --- the table ------------------------------------------------------------------------------------------------------
 class Rule(NamedTuple):
     row: str
@@ -168,11 +176,11 @@ RULES: tuple[Rule, ...] = (
     _row("13", A.RULE_BY_DEFAULT,       {S.UNDER_REVIEW},                {SYSTEM},     S.RULED,             the_clock_is_over),
     _row("14", A.APPEAL,                {S.RULED},                       PARTIES,      S.APPEALED,          before_the_clock, lost_something),
     _row("15", A.FINALISE,              {S.RULED},                       {SYSTEM},     S.FINAL,             the_clock_is_over),
-    _row("16", A.UPHOLD,                {S.APPEALED},                    {SENIOR},     S.FINAL,             before_the_hard_stop),
-    _row("16", A.REPLACE,               {S.APPEALED},                    {SENIOR},     S.FINAL,             before_the_hard_stop),
-    _row("16", A.PROPOSE_REPLACEMENT,   {S.APPEALED},                    {SENIOR},     None,                before_the_hard_stop),
-    _row("16", A.APPROVE,               {S.APPEALED},                    {SENIOR},     S.FINAL,             before_the_hard_stop),
-    _row("16", A.RETURN,                {S.APPEALED},                    {SENIOR},     None,                before_the_hard_stop),
+    _row("16", A.UPHOLD,                {S.APPEALED},                    {SENIOR},     S.FINAL,             before_the_hard_stop, no_ruling_is_proposed),
+    _row("16", A.REPLACE,               {S.APPEALED},                    {SENIOR},     S.FINAL,             before_the_hard_stop, no_ruling_is_proposed),
+    _row("16", A.PROPOSE_REPLACEMENT,   {S.APPEALED},                    {SENIOR},     None,                before_the_hard_stop, no_ruling_is_proposed),
+    _row("16", A.APPROVE,               {S.APPEALED},                    {SENIOR},     S.FINAL,             before_the_hard_stop, a_ruling_is_proposed),
+    _row("16", A.RETURN,                {S.APPEALED},                    {SENIOR},     None,                before_the_hard_stop, a_ruling_is_proposed),
     _row("17", A.APPEAL_LAPSES,         {S.APPEALED},                    {SYSTEM},     S.FINAL,             the_clock_is_over),
     _row("18", A.HARD_STOP,             set(Dispute.LIVE),               {SYSTEM},     S.FINAL,             the_hard_stop_is_reached),
 )

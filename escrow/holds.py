@@ -26,6 +26,13 @@ class BondUnavailable(DomainError):
     title = "The seller cannot cover the bond at this moment"
 
 
+class NotAsAgreed(DomainError):
+    """The books of a job are wrong: our bug, told to staff; nothing is paid out of them."""
+
+    code = "hold_not_as_agreed"
+    title = "What is held is not what was agreed"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Closing:
     """
@@ -78,6 +85,17 @@ def funding_moves(key: str, *, client_id: UUID, seller_id: UUID, price_units: in
             Move("bond", key, bond_units),
         ]
     )
+
+
+def require(key: str, *, price_units: int, bond_units: int) -> None:
+    """
+    Check that exactly this is held; the caller's lock on the job keeps it so.
+
+    :raises NotAsAgreed: if it is not
+    """
+    held = ledger.balances(key, ["hold", "bond"])
+    if held != {"hold": price_units, "bond": bond_units}:
+        raise NotAsAgreed("An operator must look at the books of this job first.")
 
 
 def close(closing: Closing, *, kind: str, at: datetime) -> Posting:

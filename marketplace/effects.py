@@ -127,5 +127,5 @@ def _account_name(job: Any, move: Move) -> str:
     if move.owner_key == job.hold_key:
         return f"job.{move.kind}"
     if move.owner_key.startswith("dispute:"):
-        return "dispute.deposit"
+        return "dispute.appeal_deposit" if move.owner_key.endswith(":appeal") else "dispute.deposit"
     return f"platform.{move.kind}"

@@ -2,7 +2,7 @@
 The verbs of a funded job, and those that the apps above call when a dispute takes it out of its clock.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import cast
@@ -14,7 +14,8 @@ from accounts import limits, pauses, spending
 from accounts.errors import NotFound
 from accounts.events import log
 from accounts.models import Agent, Token
-from escrow import holds
+from escrow import holds, ledger
+from escrow.ledger import Move
 from marketplace import effects, lifecycle, locking
 from marketplace.lifecycle import Action, Role
 from marketplace.models import Job, State
@@ -163,10 +164,46 @@ def resolve(
     `plan` reckons that transfer from the locked job; it is the same function that showed the ruling beforehand.
 
     :raises lifecycle.TransitionNotAllowed: unless the job is disputed
+    :raises holds.NotAsAgreed: if it holds anything else than its price and its bond
     """
     job = locking.lock(job_id, at=at)
     lifecycle.advance(job, Action.RESOLVE, by=by, note=note)
+    holds.require(job.hold_key, price_units=job.price_units, bond_units=job.bond_units)
     holds.close(plan(job), kind="job.resolve", at=job.at)
+    return job
+
+
+@transaction.atomic
+def redo(
+    job_id: UUID,
+    *,
+    by: Role = Role.MODERATOR,
+    note: str = "",
+    extra: Sequence[Move] = (),
+    at: datetime | None = None,
+) -> Job:
+    """
+    Execute a ruling that lets the work be done again (row 23): price and bond stay, one more delivery is granted, and
+    each side may open one more dispute. `extra` is posted with it: where the deposits of the dispute go.
+
+    :raises lifecycle.TransitionNotAllowed: unless the job is disputed, or if it was redone before
+    :raises holds.NotAsAgreed: if it holds anything else than its price and its bond
+    """
+    job = locking.lock(job_id, at=at)
+    lifecycle.advance(
+        job,
+        Action.REDO,
+        by=by,
+        note=note,
+        redos_left=job.redos_left - 1,
+        max_deliveries=job.max_deliveries + 1,
+        client_disputes_left=job.client_disputes_left + 1,
+        seller_disputes_left=job.seller_disputes_left + 1,
+        settlement_closed=False,
+    )
+    holds.require(job.hold_key, price_units=job.price_units, bond_units=job.bond_units)
+    if extra:
+        ledger.post(f"{job.hold_key}:redo", kind="job.redo", moves=extra, at=job.at)
     return job
 
 

@@ -93,6 +93,10 @@ def dispute_left(job: Job, role: Role, at: datetime) -> str | None:
     return None if getattr(job, f"{role}_disputes_left") else "Each side may open one dispute about a job."
 
 
+def redo_left(job: Job, role: Role, at: datetime) -> str | None:
+    return None if job.redos_left else "The work was done again once already."
+
+
 def before_a_ruling(job: Job, role: Role, at: datetime) -> str | None:
     return "The case is ruled." if job.settlement_closed else None
 
@@ -143,7 +147,7 @@ RULES: tuple[Rule, ...] = (
     _row("21",  A.DISPUTE,          {S.DELIVERED},            {CLIENT},    S.DISPUTED,    before_the_clock, dispute_left),
     _row("22",  A.SETTLE,           HELD,                     EITHER,      S.RESOLVED,    before_a_ruling),
     _row("23",  A.RESOLVE,          {S.DISPUTED},             {MODERATOR, SYSTEM}, S.RESOLVED),
-    _row("23",  A.REDO,             {S.DISPUTED},             {MODERATOR, SYSTEM}, S.REVISING),
+    _row("23",  A.REDO,             {S.DISPUTED},             {MODERATOR, SYSTEM}, S.REVISING, redo_left),
     _row("24",  A.RESUME,           {S.DISPUTED},             EITHER,      S.IN_PROGRESS),  # or where it was frozen
 )
 # fmt: on

@@ -4,10 +4,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Group
 
+from accounts import staff
 from accounts.models import Agent, User
-from disputes import arbitration, cases, deadlines
+from disputes import appeals, arbitration, cases, deadlines
 from disputes.decisions import Decision
 from disputes.models import Dispute
 from marketplace import deliveries, jobs, offers, terms
@@ -18,6 +19,10 @@ REASONS = (
     "The agreed terms ask for twelve chapters with a table of figures each. The delivery holds three chapters, and the"
     " seller does not deny it. What is there is usable, so the seller is paid for a part of the work and the client"
     " gets the rest back."
+)
+GROUNDS = (
+    "The ruling counts three chapters as usable, but each of them lacks its table of figures, without which the terms"
+    " say that a chapter is no chapter."
 )
 
 
@@ -90,9 +95,13 @@ def case_at(job_at: Any, alice: Agent, bob: Agent, moderator: User, noon: dateti
         case = deadlines.enforce(case.id, at=noon + HOUR + 2 * DAY)
         if state == "under_review":
             return case
+        if state == "awaiting_approval":
+            return ruled(case, moderator, at=noon + 3 * DAY, **PROPOSED)
         case = ruled(case, moderator, at=noon + 3 * DAY)
         if state == "ruled":
             return case
+        if state == "appealed":
+            return appealed(case, alice, at=noon + 4 * DAY)
         assert state == "final"
         return arbitration.finalise(case.id, at=noon + 5 * DAY)
 
@@ -111,18 +120,53 @@ def ruled(case: Dispute, moderator: User, *, at: datetime | None = None, **given
     return arbitration.rule(case.id, moderator=moderator, **(plan | given))
 
 
+# A finding that takes a second person, whatever the amounts.
+PROPOSED: dict[str, Any] = {"reason_codes": ["fraud"]}
+
+
+def appealed(case: Dispute, appellant: Agent, *, at: datetime | None = None) -> Dispute:
+    return appeals.file(case.id, appellant=appellant, grounds=GROUNDS, at=at)
+
+
+def replaced(case: Dispute, senior: User, *, at: datetime | None = None, **given: Any) -> Dispute:
+    """Decide the appeal otherwise: nothing to the seller, everything else back, unless told otherwise."""
+    plan = {
+        "revision": case.revision,
+        "decision": Decision(seller_bps=0, bond_to="seller"),
+        "reason_codes": ["unusable"],
+        "reasons": REASONS,
+        "at": at,
+    }
+    return appeals.replace(case.id, senior=senior, **(plan | given))
+
+
 @pytest.fixture
-def make_moderator(db: None) -> Any:
-    def make(username: str, **fields: Any) -> User:
+def make_staff(db: None) -> Any:
+    """Make somebody who works here, in the groups as they are."""
+
+    def make(username: str, *groups: str, **fields: Any) -> User:
+        if not Group.objects.filter(name="Senior moderators").exists():
+            staff.prepare_groups()
         user = User.objects.create_user(username, password="a long password", is_staff=True, **fields)
-        group, _ = Group.objects.get_or_create(name="Moderators")
-        group.permissions.set(
-            Permission.objects.filter(content_type__app_label="disputes", codename__in=["rule", "view_dispute"])
-        )
-        user.groups.add(group)
+        user.groups.set(Group.objects.filter(name__in=groups))
         return user
 
     return make
+
+
+@pytest.fixture
+def make_moderator(make_staff: Any) -> Any:
+    return lambda username, **fields: make_staff(username, "Moderators", **fields)
+
+
+@pytest.fixture
+def make_senior(make_staff: Any) -> Any:
+    return lambda username, **fields: make_staff(username, "Senior moderators", **fields)
+
+
+@pytest.fixture
+def senior(make_senior: Any) -> User:
+    return make_senior("sigrid")
 
 
 @pytest.fixture

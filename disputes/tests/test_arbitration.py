@@ -101,29 +101,6 @@ class TestRule:
 
         assert ruled(case, moderator, at=noon + 3 * DAY).state == "ruled"
 
-    @pytest.mark.parametrize(
-        ("terms", "given"),
-        [
-            ({"price": 100_000_000}, {}),
-            ({"price": 60_000_000, "seller_bond": 40_000_000}, {}),
-            ({"seller_bond": 1_000_000}, {"decision": Decision(seller_bps=0, bond_to="client")}),
-            ({}, {"decision": Decision(seller_bps=0, bond_to="seller", deposit="penalties")}),
-            ({}, {"reason_codes": ["fraud"]}),
-        ],
-    )
-    def test_is_not_one_persons_alone_where_two_are_needed(self, case_at, moderator, noon, terms, given):
-        case = case_at("under_review", **terms)
-
-        with pytest.raises(arbitration.SecondPersonNeeded):
-            ruled(case, moderator, at=noon + 3 * DAY, **given)
-
-        assert Dispute.objects.get(pk=case.pk).state == "under_review"
-
-    def test_just_below_the_threshold_is(self, case_at, moderator, noon):
-        case = case_at("under_review", price=99_999_999)
-
-        assert ruled(case, moderator, at=noon + 3 * DAY).state == "ruled"
-
 
 class TestConflictOfInterest:
     def refused(self, case, user, at):
@@ -252,6 +229,8 @@ class TestSplits:
             due = rolled.randint(0, price)
             opener, other = rolled.sample([client, seller], 2)
             dispute = SimpleNamespace(
+                opened_by="client" if opener == client else "seller",
+                hear_appeal_by=None,
                 opener_id=opener,
                 respondent_id=other,
                 client_id=client,

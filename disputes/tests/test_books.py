@@ -4,7 +4,7 @@ from disputes.models import Dispute
 from escrow import books, ledger
 
 pytestmark = pytest.mark.django_db
-DEPOSITS = "a live case holds its deposit, a closed one nothing"
+DEPOSITS = "a live case holds its deposits, a closed one nothing"
 
 
 def broken():
