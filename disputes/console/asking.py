@@ -18,6 +18,8 @@ from accounts import idempotency
 from accounts.errors import DomainError
 from escrow.console.asking import DoneBefore, do_once, page
 
+__all__ = ["DoneBefore", "Once", "Question", "Reasoned", "ask", "do_once", "page"]
+
 MAX_REASON = 500
 USED_UP = "This page was sent before, with something else on it; nothing was changed now. Open it anew."
 
@@ -84,13 +86,22 @@ def ask(
         messages.error(request, USED_UP)
     except DomainError as refusal:
         if form.visible_fields():
-            form.add_error(None, refusal.detail)
-            return _page(request, question, form, back, template)
+            return _page(request, question, _as_it_is_now(request, question, refusal), back, template)
         messages.error(request, refusal.detail)
     else:
         messages.success(request, question.done if isinstance(question.done, str) else question.done(answer))
         return HttpResponseRedirect(then(answer) if then else back)
     return HttpResponseRedirect(back)
+
+
+def _as_it_is_now(request: Any, question: Question, refusal: DomainError) -> Once:
+    """Give back what was typed, about the row as the page shows it now, with the reason for the refusal."""
+    typed = request.POST.copy()
+    typed["revision"] = str(question.revision)
+    form = question.form(typed, revision=question.revision)
+    form.is_valid()
+    form.add_error(None, refusal.detail)
+    return form
 
 
 def _page(request: Any, question: Question, form: Once, back: str, template: str) -> HttpResponse:

@@ -1,32 +1,31 @@
 """Everything about one case, read in a fixed number of statements, for one page."""
 
+import contextlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import BinaryField, F, Func, QuerySet
+from django.db.models import BinaryField, F, Func, Prefetch, QuerySet
 from django.http import Http404
 
-from disputes import conflicts, effects, lifecycle
-from disputes.console import findings
-from disputes.lifecycle import Action, Who
-from disputes.models import Dispute, DisputeTransition, Evidence, Question, Ruling
+from disputes import effects
+from disputes.console import findings, parties, timeline
+from disputes.models import (
+    Appeal,
+    Assignment,
+    Dispute,
+    DisputeTransition,
+    Evidence,
+    Question,
+    Ruling,
+    RulingApproval,
+)
 from marketplace.models import Delivery, Job, Offer, Transition
 from marketplace.terms import AgreedTerms
 
 MAX_SHOWN = 20_000
-
-
-class Step(NamedTuple):
-    """One line of the time line."""
-
-    at: datetime
-    by: str
-    what: str
-    detail: str
-    about: str  # job or case: the colour of the dot
 
 
 class Change(NamedTuple):
@@ -51,6 +50,7 @@ class Shown(NamedTuple):
 
     text: str
     cut: bool
+    erased: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,13 @@ class CaseFile:
     items: list[tuple[Evidence, Shown]]
     questions: list[Question]
     rulings: list[Ruling]
-    steps: list[Step]
+    appeal: Appeal | None
+    steps: list[timeline.Step]
     findings: list[findings.Finding]
+    sides: list[parties.Side]
     deadline: effects.Deadline | None
     standing: Ruling | None
+    proposed: Ruling | None
 
 
 def read(case_id: UUID) -> CaseFile:
@@ -81,25 +84,62 @@ def read(case_id: UUID) -> CaseFile:
     offers = list(Offer.objects.filter(job=job).order_by("number"))
     deliveries = _with_digest(Delivery.objects.filter(job=job), "body")
     items = _with_digest(Evidence.objects.filter(dispute=dispute), "content")
-    rulings = list(Ruling.objects.filter(dispute=dispute).select_related("author").order_by("number"))
+    questions = list(Question.objects.filter(dispute=dispute).select_related("asked_by").order_by("number"))
+    rulings = list(
+        Ruling.objects.filter(dispute=dispute)
+        .select_related("author")
+        .prefetch_related(Prefetch("approvals", RulingApproval.objects.select_related("by")))
+        .order_by("number")
+    )
+    appeal = Appeal.objects.filter(dispute=dispute).select_related("decided_by").first()
     job_steps = list(Transition.objects.filter(job=job).order_by("revision"))
     case_steps = list(DisputeTransition.objects.filter(dispute=dispute).select_related("user").order_by("revision"))
+    assignments = list(Assignment.objects.filter(dispute=dispute).select_related("to", "by").order_by("pk"))
     agreed = next((offer for offer in offers if offer.terms_hash == job.agreed_terms_hash), None)
-    standing = next((ruling for ruling in rulings if ruling.standing == Ruling.Standing.STANDING), None)
+    by_standing = {ruling.standing: ruling for ruling in rulings}
+    standing = by_standing.get(Ruling.Standing.STANDING)
     return CaseFile(
         dispute=dispute,
         job=job,
         agreed=agreed,
         terms=in_order(agreed.terms) if agreed else {},
         versions=_versions(offers, job, agreed),
-        deliveries=[(row, _as_text(row.head, is_text=not row.is_file)) for row in deliveries],
-        items=[(item, _as_text(item.head, is_text=item.kind != Evidence.Kind.FILE)) for item in items],
-        questions=list(Question.objects.filter(dispute=dispute).order_by("number")),
+        deliveries=[(row, _as_text(row.head, is_text=not row.is_file, is_json=True)) for row in deliveries],
+        items=[
+            (
+                item,
+                _as_text(item.head, is_text=item.kind != Evidence.Kind.FILE, is_json=item.kind == Evidence.Kind.JSON),
+            )
+            for item in items
+        ],
+        questions=questions,
         rulings=rulings,
-        steps=_time_line(job_steps, case_steps, deliveries),
-        findings=findings.of_case(dispute, job, agreed=agreed, deliveries=deliveries, steps=job_steps, items=items),
+        appeal=appeal,
+        steps=timeline.of_case(
+            job,
+            offers=offers,
+            job_steps=job_steps,
+            case_steps=case_steps,
+            deliveries=deliveries,
+            items=items,
+            questions=questions,
+            rulings=rulings,
+            assignments=assignments,
+        ),
+        findings=findings.of_case(
+            dispute,
+            job,
+            agreed=agreed,
+            deliveries=deliveries,
+            steps=job_steps,
+            case_steps=case_steps,
+            items=items,
+            questions=questions,
+        ),
+        sides=parties.of_case(dispute),
         deadline=effects.deadline_of(dispute, job, standing=standing),
         standing=standing,
+        proposed=by_standing.get(Ruling.Standing.PROPOSED),
     )
 
 
@@ -114,27 +154,6 @@ def find(case_id: UUID) -> Dispute:
     if dispute is None:
         raise Http404("There is no such case.")
     return dispute
-
-
-class Powers(NamedTuple):
-    """What this member of staff may do with the case now, and if nothing, why."""
-
-    may_rule: bool
-    may_take: bool
-    why_not: str
-
-
-def powers_of(user: Any, dispute: Dispute, at: datetime) -> Powers:
-    allowed = lifecycle.available(dispute, Who.MODERATOR, at)
-    if Action.RULE not in allowed:
-        return Powers(False, False, "")
-    if not user.has_perm("disputes.rule"):
-        return Powers(False, False, "You may read this case; ruling is for moderators.")
-    if dispute.assigned_to_id not in (None, user.id):
-        return Powers(False, False, f"{dispute.assigned_to} has this case.")
-    if conflict := conflicts.found(user, dispute):
-        return Powers(False, False, f"{conflict} A colleague must decide.")
-    return Powers(True, dispute.assigned_to_id is None, "")
 
 
 def in_order(terms: dict[str, Any]) -> dict[str, Any]:
@@ -163,24 +182,6 @@ def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
     ]
 
 
-def _time_line(
-    job_steps: Sequence[Transition], case_steps: Sequence[DisputeTransition], deliveries: Sequence[Delivery]
-) -> list[Step]:
-    numbered = iter(deliveries)
-    steps = []
-    for step in job_steps:
-        if step.action == "dispute":
-            continue  # the case's own first line says it
-        detail = step.note
-        if step.action == "deliver" and (row := next(numbered, None)):
-            detail = f"delivery {row.number}, {row.size} bytes. {row.note}".strip()
-        steps.append(Step(step.occurred_at, step.by, step.action, detail, "job"))
-    for case_step in case_steps:
-        by = f"{case_step.by} ({case_step.user})" if case_step.user else case_step.by
-        steps.append(Step(case_step.occurred_at, by, case_step.action, case_step.note, "case"))
-    return sorted(steps, key=lambda step: step.at)
-
-
 def _with_digest(rows: QuerySet[Any], content: str) -> list[Any]:
     """Read rows with the digest of their bytes and the beginning of them; a hundred megabytes stay in the database."""
     head = Func(F(content), 1, MAX_SHOWN * 4 + 1, function="substring", output_field=BinaryField())
@@ -188,8 +189,14 @@ def _with_digest(rows: QuerySet[Any], content: str) -> list[Any]:
     return list(rows.defer(content).annotate(head=head, digest=digest).order_by("number"))
 
 
-def _as_text(head: Any, *, is_text: bool) -> Shown:
-    if not is_text or head is None:
+def _as_text(head: Any, *, is_text: bool, is_json: bool = False) -> Shown:
+    """Show the beginning of what is stored; JSON in lines, as it is canonical and has none."""
+    if head is None:
+        return Shown("", False, erased=True)
+    if not is_text:
         return Shown("", False)
     text = bytes(head).decode("utf-8", errors="replace")
+    if is_json and len(text) <= MAX_SHOWN:
+        with contextlib.suppress(ValueError):
+            text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     return Shown(text[:MAX_SHOWN], len(text) > MAX_SHOWN)

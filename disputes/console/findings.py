@@ -2,17 +2,18 @@
 
 import itertools
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any, NamedTuple
 
-from django.db.models import Count, Q
-
-from accounts.models import Agent
 from disputes import evidence
-from disputes.models import Dispute
-from escrow.models import AddressBookEntry
+from disputes.console import parties
+from disputes.lifecycle import Action
+from disputes.models import Dispute, DisputeTransition, Question
+from disputes.templatetags.console import duration
 from marketplace import terms
 from marketplace.models import Delivery, Job, Offer, Transition
+
+# Whose clock it was that ran out, for each step of time.
+LET_RUN = {"fail": "the seller did not deliver in time", "auto_approve": "the client did not review in time"}
 
 
 class Finding(NamedTuple):
@@ -29,10 +30,12 @@ def of_case(
     agreed: Offer | None,
     deliveries: Sequence[Any],
     steps: Sequence[Transition],
+    case_steps: Sequence[DisputeTransition],
     items: Sequence[Any],
+    questions: Sequence[Question],
 ) -> list[Finding]:
     """
-    List the facts: three statements for what the parties have behind them, the rest from rows that are read already.
+    List the facts: one statement for what the parties share, the rest from rows that are read already.
 
     Deliveries and items of evidence carry the SHA-256 that the database reckoned from their bytes as `digest`.
     """
@@ -40,11 +43,12 @@ def of_case(
         _terms(job, agreed),
         _in_time(job, deliveries),
         _digests(deliveries),
-        Finding("Automatic checks", "none were agreed"),
+        _checks(dispute, agreed),
         Finding("Revisions used", f"{job.revisions_used} of {job.max_revisions}"),
-        _silence(dispute, steps),
+        _opening(dispute),
+        _silence(dispute, steps, case_steps, questions),
+        _settlement(job),
         _chain(items),
-        *(_record(dispute, side, agent) for side, agent in (("client", dispute.client), ("seller", dispute.seller))),
         _related(dispute),
     ]
 
@@ -61,16 +65,12 @@ def _in_time(job: Job, deliveries: Sequence[Delivery]) -> Finding:
     if not deliveries:
         return Finding("Delivered in time", "nothing was delivered", "bad")
     first = deliveries[0].delivered_at
-    if job.deliver_by is None or first < job.deliver_by:
-        spare = job.deliver_by - first if job.deliver_by else None
-        return Finding(
-            "Delivered in time", f"yes, with {str(spare).split('.')[0]} to spare" if spare else "yes", "good"
-        )
-    return Finding("Delivered in time", "no", "bad")
-
-
-def _span(span: timedelta) -> str:
-    return str(timedelta(seconds=int(span.total_seconds())))
+    if job.deliver_by is None:
+        return Finding("Delivered in time", "yes", "good")
+    seconds = int((job.deliver_by - first).total_seconds())
+    if seconds > 0:
+        return Finding("Delivered in time", f"yes, with {duration(seconds)} to spare", "good")
+    return Finding("Delivered in time", f"no, {duration(-seconds)} late", "bad")
 
 
 def _digests(deliveries: Sequence[Any]) -> Finding:
@@ -86,17 +86,52 @@ def _digests(deliveries: Sequence[Any]) -> Finding:
     return Finding("Digests of the deliveries", "the bytes are those that were delivered", "good")
 
 
-def _silence(dispute: Dispute, steps: Sequence[Transition]) -> Finding:
-    silent = [
-        f"{step.action.replace('_', ' ')} ({step.from_state.replace('_', ' ')})"
-        for step in steps
-        if step.by == "system"
-    ]
+def _checks(dispute: Dispute, agreed: Offer | None) -> Finding:
+    if dispute.checks_passed_at_opening is not None:
+        passed = dispute.checks_passed_at_opening
+        return Finding("Automatic checks", "all passed" if passed else "not all passed", "good" if passed else "bad")
+    mode = (agreed.terms.get("acceptance") or {}).get("mode") if agreed else None
+    return Finding("Automatic checks", "agreed, but none had run" if mode == "checks" else "none were agreed")
+
+
+def _opening(dispute: Dispute) -> Finding:
+    count = dispute.deliveries_at_opening
+    came = f"after {count} deliver{'y' if count == 1 else 'ies'}" if count else "before anything was delivered"
+    when = "before" if dispute.opened_before_deliver_by else "after"
+    return Finding(
+        "The case was opened",
+        f"by the {dispute.opened_by} while the job was {dispute.job_state_at_opening.replace('_', ' ')}, {came},"
+        f" {when} the time of delivery was over",
+    )
+
+
+def _silence(
+    dispute: Dispute,
+    steps: Sequence[Transition],
+    case_steps: Sequence[DisputeTransition],
+    questions: Sequence[Question],
+) -> Finding:
+    silent = [LET_RUN[step.action] for step in steps if step.by == "system" and step.action in LET_RUN]
     if dispute.unanswered:
         silent.append(f"the {dispute.respondent_role} did not answer this case")
+    if any(step.action == Action.QUESTION_LAPSES for step in case_steps):
+        silent += [
+            f"the {question.to} did not answer question {question.number}"
+            for question in questions
+            if question.answered_at is None
+        ]
     if silent:
         return Finding("Clocks that ran out", "; ".join(silent), "bad")
     return Finding("Clocks that ran out", "none", "good")
+
+
+def _settlement(job: Job) -> Finding:
+    offered = [
+        f"the {side} offers {bps / 100:g} % to the seller"
+        for side, bps in (("client", job.client_settlement_bps), ("seller", job.seller_settlement_bps))
+        if bps is not None
+    ]
+    return Finding("Settlement", "; ".join(offered) or "neither side has offered one")
 
 
 def _chain(items: Sequence[Any]) -> Finding:
@@ -113,35 +148,9 @@ def _chain(items: Sequence[Any]) -> Finding:
     return Finding("Chain of evidence", f"{len(items)} item{'s' * (len(items) > 1)}, unbroken", "good")
 
 
-def _record(dispute: Dispute, side: str, agent: Agent) -> Finding:
-    theirs = Q(client=agent) | Q(seller=agent)
-    lost = Q(client=agent, lost_by="client") | Q(seller=agent, lost_by="seller")
-    record = (
-        Dispute.objects.filter(theirs)
-        .exclude(pk=dispute.pk)
-        .aggregate(
-            all=Count("pk"),
-            opened=Count("pk", filter=Q(opener=agent)),
-            lost=Count("pk", filter=lost),
-            live=Count("pk", filter=Q(closed_at=None)),
-        )
-    )
-    if not record["all"]:
-        return Finding(f"Earlier disputes of the {side}", "none")
-    return Finding(
-        f"Earlier disputes of the {side}",
-        f"{record['all']} ({record['opened']} opened by it, {record['lost']} lost, {record['live']} still open)",
-        "bad" if record["lost"] else "neutral",
-    )
-
-
 def _related(dispute: Dispute) -> Finding:
-    shared = []
-    if dispute.client.owner_id and dispute.client.owner_id == dispute.seller.owner_id:
-        shared.append("owner")
-    theirs = AddressBookEntry.objects.filter(agent_id=dispute.client_id).values("address")
-    if AddressBookEntry.objects.filter(agent_id=dispute.seller_id, address__in=theirs).exists():
-        shared.append("payout address")
-    if shared:
-        return Finding("Shared by both parties", ", ".join(shared), "bad")
-    return Finding("Shared by both parties", "no owner, no payout address", "good")
+    shared = parties.ties(dispute)
+    if not shared:
+        return Finding("Shared by both parties", "no owner, no payout address, no funding address", "good")
+    tone = "bad" if any(tie.telling for tie in shared) else "neutral"
+    return Finding("Shared by both parties", "; ".join(tie.what for tie in shared), tone)

@@ -1,11 +1,13 @@
 """The staff's site: Django's admin, whose home is the work that waits and whose rows nobody edits."""
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver
 
 if TYPE_CHECKING:
     from django.contrib.auth.forms import AuthenticationForm
@@ -30,19 +32,25 @@ class Console(admin.AdminSite):
         user: Any = request.user
         return super().has_permission(request) and user.is_verified()
 
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        from disputes.console import links
+
+        return super().each_context(request) | {"console_links": links.of(request)}
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+        from accounts import audit
+
+        answer = super().password_change(request, extra_context)
+        if answer.status_code == HTTPStatus.FOUND and request.user.is_authenticated:
+            audit.record("staff.password_changed", user=request.user, subject=f"user:{request.user.pk}")
+        return answer
+
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        from disputes.console import pages  # the apps' models are loaded by now, and not when this module is
+        from disputes.console import agents
+        from disputes.console import urls as cases  # the apps' models are loaded by now, and not when this module is
         from escrow.console import urls as treasury
 
-        cases = [
-            path("cases/", self.admin_view(pages.queue), name="cases"),
-            path("cases/<uuid:case_id>/", self.admin_view(pages.case), name="case"),
-            path("cases/<uuid:case_id>/take/", self.admin_view(pages.take), name="case_take"),
-            path("cases/<uuid:case_id>/preview/", self.admin_view(pages.preview), name="case_preview"),
-            path("cases/<uuid:case_id>/ruling/", self.admin_view(pages.ruling), name="case_ruling"),
-            path("cases/<uuid:case_id>/ruling/confirm/", self.admin_view(pages.confirm), name="case_confirm"),
-        ]
-        return cases + treasury.under(self.admin_view) + super().get_urls()
+        return agents.under(self.admin_view) + cases.under(self.admin_view) + treasury.under(self.admin_view) + super().get_urls()
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         from disputes.console import desk

@@ -27,6 +27,10 @@ if (form) {
   const entries = document.getElementById("entries");
   const words = document.getElementById("preview-words");
   const refusal = document.getElementById("preview-refusal");
+  const second = document.getElementById("preview-second");
+  const redo = document.getElementById("id_redo");
+  const hint = document.getElementById("fault-hint");
+  const codes = [...form.querySelectorAll("input[name=reason_codes]")];
   const reasons = document.getElementById("id_reasons");
   const reasonsCount = document.getElementById("reasons-count");
   let waiting = null;
@@ -62,6 +66,12 @@ if (form) {
     }
     asked = new AbortController();
     const query = new URLSearchParams({ seller_bps: share.value, bond: bond.value, deposit: deposit.value });
+    if (redo.checked) {
+      query.set("redo", "on");
+    }
+    for (const code of codes.filter((box) => box.checked)) {
+      query.append("reason_codes", code.value);
+    }
     try {
       const answer = await fetch(`${form.dataset.preview}?${query}`, {
         signal: asked.signal,
@@ -69,9 +79,11 @@ if (form) {
       });
       const said = await answer.json();
       if (answer.ok) {
-        show(said.entries);
+        show(said.entries.length ? said.entries : [{ name: "Nothing moves.", amount: "" }]);
         words.textContent = said.words;
-        say(said.refusal);
+        second.textContent = said.second ? `A second person will be needed. ${said.second}` : "";
+        second.hidden = !said.second;
+        say("");
       } else {
         say(said.error);
       }
@@ -91,18 +103,65 @@ if (form) {
     shareWords.textContent = `${Number(value) / 100} %`;
   };
 
+  // The default fault table, as a suggestion: it never changes what somebody chose by hand.
+  const chosen = new Set();
+  const suggest = () => {
+    const winner = { 0: "client", 10000: "seller" }[Number(share.value)];
+    const loses = winner && form.dataset.openedBy !== winner;
+    const table = [
+      [bond, winner === "client" ? "client" : "seller"],
+      [deposit, loses ? "other_side" : "back"],
+    ];
+    let changed = false;
+    for (const [field, value] of table) {
+      const offered = [...field.options].some((option) => option.value === value);
+      if (offered && !chosen.has(field) && field.value !== value) {
+        field.value = value;
+        changed = true;
+      }
+    }
+    if (changed) {
+      hint.textContent = "Bond and deposit were set by the default fault table. Choose otherwise if the case says so.";
+      hint.hidden = false;
+    }
+  };
+  for (const field of [bond, deposit]) {
+    field.addEventListener("change", () => {
+      chosen.add(field);
+      hint.hidden = true;
+      soon();
+    });
+  }
+  const wait = () => {
+    // Nothing is divided by a redo: share and bond wait for the work.
+    for (const field of [slider, bond]) {
+      field.disabled = redo.checked;
+    }
+    share.readOnly = redo.checked;
+  };
   slider.addEventListener("input", () => {
     share.value = slider.value;
     tell(slider.value);
+    suggest();
     soon();
   });
   share.addEventListener("input", () => {
     slider.value = share.value;
     tell(share.value);
+    suggest();
     soon();
   });
-  bond.addEventListener("change", soon);
-  deposit.addEventListener("change", soon);
+  redo.addEventListener("change", () => {
+    wait();
+    soon();
+  });
+  for (const code of codes) {
+    code.addEventListener("change", soon);
+  }
+  form.addEventListener("submit", () => {
+    bond.disabled = false; // what is disabled is not sent
+  });
+  wait();
 
   const count = () => {
     const written = reasons.value.trim().length;

@@ -1,0 +1,89 @@
+"""Files of the parties: pictures made anew for the page, everything else to be saved, never opened by the browser."""
+
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpResponse
+from django.views.decorators.http import require_GET
+
+from accounts import audit
+from disputes.console import casefile
+from disputes.console.pages import for_case_staff
+from disputes.models import Dispute, Evidence
+from marketplace.models import Delivery
+
+PICTURES = {"image/png", "image/jpeg"}
+# What is shown by itself runs nothing, loads nothing and is framed by nobody.
+POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
+
+
+@for_case_staff
+@require_GET
+def picture(request: Any, case_id: UUID, number: int) -> HttpResponse:
+    """Show a picture among the evidence, decoded and encoded anew."""
+    from disputes import images
+
+    item = _item(case_id, number)
+    if item.content_type not in PICTURES:
+        raise Http404("This item is no picture.")
+    try:
+        pixels = images.reencoded(bytes(item.content))
+    except images.Unreadable as refusal:
+        raise Http404(refusal.detail) from None
+    return _safe(HttpResponse(pixels, content_type="image/png"))
+
+
+@for_case_staff
+@require_GET
+def item_file(request: Any, case_id: UUID, number: int) -> HttpResponse:
+    """Give an item of evidence as it was submitted, to be saved."""
+    item = _item(case_id, number)
+    audit.read(request.user, f"dispute:{case_id}", "evidence", number=number, sha256=bytes(item.sha256).hex())
+    return _attachment(bytes(item.content), f"evidence-{number}")
+
+
+@for_case_staff
+@require_GET
+def delivery_file(request: Any, case_id: UUID, number: int) -> HttpResponse:
+    """Give a delivery as it came in, to be saved."""
+    dispute = casefile.find(case_id)
+    row = Delivery.objects.filter(job=dispute.job_id, number=number).first()
+    if row is None:
+        raise Http404("There is no such delivery.")
+    audit.read(request.user, f"dispute:{case_id}", "delivery", number=number, sha256=row.sha256)
+    return _attachment(bytes(row.body), f"delivery-{number}")
+
+
+@for_case_staff
+@require_GET
+def pack(request: Any, case_id: UUID) -> HttpResponse:
+    """Give the whole case as a signed pack."""
+    from disputes import packs
+
+    if not request.user.has_perm("disputes.export_case"):
+        raise PermissionDenied
+    dispute: Dispute = casefile.find(case_id)
+    audit.read(request.user, f"dispute:{case_id}", "exported_case")
+    return _attachment(packs.build(dispute), f"case-{case_id}.zip", content_type="application/zip")
+
+
+def _item(case_id: UUID, number: int) -> Any:
+    item = Evidence.objects.filter(dispute=case_id, number=number).first()
+    if item is None:
+        raise Http404("There is no such item.")
+    if item.content is None:
+        raise Http404("This item was erased after its time; its digest stays.")
+    return item
+
+
+def _attachment(content: bytes, name: str, *, content_type: str = "application/octet-stream") -> HttpResponse:
+    answer = HttpResponse(content, content_type=content_type)
+    answer["Content-Disposition"] = f'attachment; filename="{name}"'
+    return _safe(answer)
+
+
+def _safe(answer: HttpResponse) -> HttpResponse:
+    answer["X-Content-Type-Options"] = "nosniff"
+    answer["Content-Security-Policy"] = POLICY
+    return answer
