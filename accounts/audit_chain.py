@@ -113,9 +113,9 @@ def oldest_unsealed() -> datetime | None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT min(occurred_at) FROM accounts_auditrecord WHERE (epoch, xid, id) > ("
-            " SELECT epoch, xid, id FROM (SELECT record_id FROM accounts_auditlink ORDER BY position DESC LIMIT 1)"
-            " AS last JOIN accounts_auditrecord r ON r.id = last.record_id"
-            " UNION ALL SELECT 0, '0'::xid8, 0 ORDER BY 1 DESC, 2 DESC, 3 DESC LIMIT 1)"
+            " SELECT coalesce(max(epoch), 0), coalesce(max(xid), '0'::xid8), coalesce(max(id), 0)"
+            " FROM accounts_auditrecord WHERE id ="
+            " (SELECT record_id FROM accounts_auditlink ORDER BY position DESC LIMIT 1))"
         )
         return cursor.fetchone()[0]
 

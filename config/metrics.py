@@ -107,6 +107,8 @@ _NUMBERS = {
     "scan_age_seconds": ("scan_age", "since a scan last read a block"),
     "cases_unassigned": ("cases_unassigned", "cases that wait for a ruling or a hearing and that nobody has"),
     "case_oldest_review_seconds": ("oldest_review", "since the case that waits longest came under review"),
+    "audit_position": ("audit_position", "records the audit log's chain has sealed"),
+    "audit_unsealed_age_seconds": ("audit_unsealed", "since the oldest record that is not sealed was written"),
     "case_overdue_seconds": ("case_overdue", "since a case's clock ran out that no sweep has enforced; nearly zero"),
 }
 _ROWS = """
@@ -138,6 +140,14 @@ _ROWS = """
             SELECT state, count(*) FROM disputes_dispute WHERE closed_at IS NULL GROUP BY state
         ) AS one) AS cases,
         waiting.*,
+        (SELECT coalesce(max(position), 0) FROM accounts_auditseal) AS audit_position,
+        (SELECT coalesce(greatest(extract(epoch FROM clock_timestamp() - min(r.occurred_at)), 0), 0)
+            FROM accounts_auditrecord r WHERE (r.epoch, r.xid, r.id) > (
+                SELECT coalesce(max(o.epoch), 0), coalesce(max(o.xid), '0'::xid8),
+                       coalesce(max(o.id), 0)
+                FROM accounts_auditrecord o WHERE o.id = (
+                    SELECT record_id FROM accounts_auditlink ORDER BY position DESC LIMIT 1)
+            )) AS audit_unsealed,
         (SELECT coalesce(jsonb_object_agg(kind, count), '{}')::text FROM (
             SELECT kind, count(*) FROM accounts_alert WHERE cleared_at IS NULL GROUP BY kind
         ) AS one) AS alerts,

@@ -9,7 +9,8 @@ from django.db import connection, connections
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
-from accounts import alerts, clock, ids, pauses
+from accounts import alerts, audit, clock, ids, pauses
+from accounts.models import AuditLink, AuditRecord, AuditSeal
 from escrow import ledger, withdrawals
 from escrow.ledger import Move
 from escrow.models import (
@@ -65,6 +66,20 @@ class TestWho:
 
 
 class TestNumbers:
+    def test_of_the_audit_log(self, noon):
+        assert (read()["audit_position",], read()["audit_unsealed_age_seconds",]) == (0, 0)
+
+        for number, minutes in ((1, 9), (2, 4), (3, 2)):
+            audit.record(f"test.{number}", at=clock.now() - timedelta(minutes=minutes))
+        first = AuditRecord.objects.order_by("id").first()
+        AuditLink.objects.create(position=1, record_id=first.pk, record_hash=b"", chain_hash=b"", sealed_at=clock.now())
+        AuditSeal.objects.create(position=1, chain_hash=b"", sealed_at=clock.now())
+
+        found = read()
+
+        assert found["audit_position",] == 1
+        assert 240 <= found["audit_unsealed_age_seconds",] < 540, "the second record is the oldest unsealed one"
+
     def test_of_an_empty_house(self):
         found = read()
 

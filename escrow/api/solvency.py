@@ -3,7 +3,7 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from accounts import clock
+from accounts import audit, clock
 from accounts.api.fields import moment
 from accounts.edge.fields import MoneyField, units_to_text
 from accounts.edge.schema import documented
@@ -28,6 +28,14 @@ class ChainHoldings(serializers.Serializer):
     read_at = serializers.DateTimeField(help_text="the treasury watch looks each minute")
 
 
+class AuditSeal(serializers.Serializer):
+    """The newest head of the audit log's hash chain: keep it, and nobody can rewrite the log before it unseen."""
+
+    position = serializers.IntegerField(help_text="how many records the chain has")
+    chain_hash = serializers.CharField(help_text="SHA-256, hex")
+    sealed_at = serializers.DateTimeField()
+
+
 class SolvencyRow(serializers.Serializer):
     liabilities = MoneyField(help_text="all balances the platform answers for, its income among them")
     custody = MoneyField(help_text="what the ledger says the chain holds")
@@ -38,7 +46,7 @@ class SolvencyRow(serializers.Serializer):
     as_of_block = serializers.IntegerField(allow_null=True, help_text="deposits are complete up to this block")
     chain = ChainHoldings(allow_null=True, help_text="what the chain was last seen to hold; null if it never was")
     ledger_head = LedgerHead()
-    audit_seal = serializers.CharField(allow_null=True, help_text="null until the audit log is sealed")
+    audit_seal = AuditSeal(allow_null=True, help_text="null until the audit log is sealed")
 
 
 class Solvency(PublicView):
@@ -57,7 +65,7 @@ class Solvency(PublicView):
                 "as_of_block": books.as_of_block,
                 "chain": _shown(books.chain),
                 "ledger_head": {"transfer_id": str(books.last_transfer_id), "entry_id": str(books.last_entry_id)},
-                "audit_seal": None,
+                "audit_seal": audit.head(),
             }
         )
 

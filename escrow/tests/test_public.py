@@ -2,6 +2,7 @@ from datetime import timedelta
 
 import pytest
 
+from accounts.models import AuditSeal
 from escrow import ledger, scans, watch
 from escrow.ledger import Move
 from escrow.models import ScanCursor, TreasuryReading
@@ -39,6 +40,18 @@ class TestSolvency:
         assert (answer["chain_id"], answer["as_of_block"]) == (31337, 77)
         assert answer["ledger_head"]["transfer_id"] == str(posting.transfer_id)
         assert answer["audit_seal"] is None
+
+    def test_shows_the_head_of_the_audit_log(self, client, noon):
+        AuditSeal.objects.create(position=6, chain_hash=b"\x06" * 32, sealed_at=noon - timedelta(minutes=1))
+        AuditSeal.objects.create(position=7, chain_hash=b"\x07" * 32, sealed_at=noon)
+
+        answer = client.get("/v1/solvency").json()
+
+        assert answer["audit_seal"] == {
+            "position": 7,
+            "chain_hash": "07" * 32,
+            "sealed_at": "2026-11-21T12:00:00.000000Z",
+        }
 
     def test_shows_what_the_chain_was_last_seen_to_hold_without_asking_it(self, client, chain, rich, settings):
         chain.finalize()
