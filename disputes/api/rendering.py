@@ -10,7 +10,7 @@ from accounts.edge.fields import units_to_text
 from accounts.models import Agent
 from disputes import cases, deposits, effects, lifecycle
 from disputes.lifecycle import Action
-from disputes.models import Dispute, Evidence, Party, Question, Ruling
+from disputes.models import Appeal, Dispute, Evidence, Party, Question, Ruling
 from marketplace import effects as money
 
 # Where each action of a party is asked for, below /v1.
@@ -29,7 +29,7 @@ _HREFS = {
 def whole(rows: QuerySet[Dispute]) -> QuerySet[Dispute]:
     """Load with each case what its rendering shows: four statements, however many cases."""
     standing = Ruling.objects.filter(standing=Ruling.Standing.STANDING)
-    return rows.select_related("client", "seller", "job").prefetch_related(
+    return rows.select_related("client", "seller", "job", "appeal").prefetch_related(
         Prefetch("evidence", Evidence.objects.order_by("number").defer("content"), to_attr="items"),
         Prefetch("questions", Question.objects.order_by("number"), to_attr="asked"),
         Prefetch("rulings", standing, to_attr="standing"),
@@ -39,6 +39,7 @@ def whole(rows: QuerySet[Dispute]) -> QuerySet[Dispute]:
 def dispute(dispute: Any, *, viewer: Agent, at: datetime) -> dict[str, Any]:
     """Show a case to one of its parties; `dispute` was loaded by `whole`."""
     ruling = dispute.standing[0] if dispute.standing else None
+    appeal = getattr(dispute, "appeal", None)
     deadline = effects.deadline_of(dispute, dispute.job, standing=ruling)
     who = lifecycle.who_of(viewer, dispute)
     actions = lifecycle.available(dispute, who, at)
@@ -52,19 +53,20 @@ def dispute(dispute: Any, *, viewer: Agent, at: datetime) -> dict[str, Any]:
         "requested": _requested(dispute),
         "statements": _statements(dispute),
         "unanswered": dispute.unanswered,
-        "deposit": {
-            "due": units_to_text(dispute.deposit_due_units),
-            "held": units_to_text(dispute.deposit_held_units),
-            "went": dispute.deposit_went,
-        },
+        "deposit": _deposit(dispute),
+        "awaiting": deadline.awaiting if deadline else None,
         "deadline": deadline and {"at": moment(deadline.at), "action": deadline.action, "effect": deadline.effect},
         "hard_stop_at": moment(dispute.hard_stop_at),
+        "withdrawal_asked_at": moment(dispute.withdrawal_asked_at),
         "evidence": [evidence(item) for item in dispute.items],
+        "evidence_erased_at": moment(dispute.evidence_erased_at),
         "questions": [_question(question) for question in dispute.asked],
         "available_actions": [_action(dispute, action) for action in actions],
         "created_at": moment(dispute.created_at),
         "closed_at": moment(dispute.closed_at),
-    } | ({"ruling": _ruling(dispute, ruling)} if ruling else {})
+        **({"ruling": _ruling(dispute, ruling)} if ruling else {}),
+        **({"appeal": _appeal(appeal)} if appeal else {}),
+    }
 
 
 def evidence(item: Evidence) -> dict[str, Any]:
@@ -73,6 +75,7 @@ def evidence(item: Evidence) -> dict[str, Any]:
         "by": item.by,
         "kind": item.kind,
         "content_type": item.content_type,
+        "filename": item.filename or None,
         "sha256": f"sha256:{bytes(item.sha256).hex()}",
         "chain_hash": f"sha256:{bytes(item.chain_hash).hex()}",
         "size": item.size,
@@ -98,6 +101,7 @@ def _question(question: Question) -> dict[str, Any]:
         "answer": question.answer,
         "asked_at": moment(question.asked_at),
         "answer_by": moment(question.answer_by),
+        "answered_at": moment(question.answered_at),
     }
 
 
@@ -110,8 +114,30 @@ def _ruling(dispute: Dispute, ruling: Ruling) -> dict[str, Any]:
         "reason_codes": ruling.reason_codes,
         "reasons": ruling.reasons,
         "is_default": ruling.is_default,
+        "on_appeal": ruling.on_appeal,
         "ruled_at": moment(ruling.ruled_at),
         "appeal_by": moment(dispute.appeal_by),
+    }
+
+
+def _appeal(appeal: Appeal) -> dict[str, Any]:
+    return {
+        "by": appeal.by,
+        "grounds": appeal.grounds,
+        "filed_at": moment(appeal.filed_at),
+        "decide_by": moment(appeal.decide_by),
+        "outcome": appeal.outcome,
+        "reasons": appeal.reasons or None,
+        "decided_at": moment(appeal.decided_at),
+        "deposit": _deposit(appeal),
+    }
+
+
+def _deposit(of: Dispute | Appeal) -> dict[str, Any]:
+    return {
+        "due": units_to_text(of.deposit_due_units),
+        "held": units_to_text(of.deposit_held_units),
+        "went": of.deposit_went,
     }
 
 

@@ -15,6 +15,7 @@ class EvidenceShape(serializers.Serializer):
     by = serializers.ChoiceField(choices=["client", "seller"])
     kind = serializers.ChoiceField(choices=["text", "json", "file"])
     content_type = serializers.CharField()
+    filename = serializers.CharField(allow_null=True)
     sha256 = serializers.CharField()
     chain_hash = serializers.CharField()
     size = serializers.IntegerField()
@@ -28,6 +29,7 @@ class QuestionShape(serializers.Serializer):
     answer = serializers.CharField(allow_null=True)
     asked_at = serializers.DateTimeField()
     answer_by = serializers.DateTimeField()
+    answered_at = serializers.DateTimeField(allow_null=True)
 
 
 class RulingShape(serializers.Serializer):
@@ -38,6 +40,7 @@ class RulingShape(serializers.Serializer):
     reason_codes = serializers.ListField(child=serializers.CharField())
     reasons = serializers.CharField()
     is_default = serializers.BooleanField()
+    on_appeal = serializers.BooleanField()
     ruled_at = serializers.DateTimeField()
     appeal_by = serializers.DateTimeField(allow_null=True)
 
@@ -46,6 +49,17 @@ class DepositShape(serializers.Serializer):
     due = serializers.CharField()
     held = serializers.CharField()
     went = serializers.ChoiceField(choices=["back", "other_side", "penalties"], allow_null=True)
+
+
+class AppealShape(serializers.Serializer):
+    by = serializers.ChoiceField(choices=["client", "seller"])
+    grounds = serializers.CharField()
+    filed_at = serializers.DateTimeField()
+    decide_by = serializers.DateTimeField()
+    outcome = serializers.ChoiceField(choices=["upheld", "replaced", "lapsed"], allow_null=True)
+    reasons = serializers.CharField(allow_null=True)
+    decided_at = serializers.DateTimeField(allow_null=True)
+    deposit = DepositShape()
 
 
 class DisputeShape(serializers.Serializer):
@@ -61,11 +75,15 @@ class DisputeShape(serializers.Serializer):
     statements = StatementsShape()
     unanswered = serializers.BooleanField()
     deposit = DepositShape()
+    awaiting = serializers.ChoiceField(choices=["client", "seller", "moderator"], allow_null=True)
     deadline = DeadlineShape(allow_null=True)
     hard_stop_at = serializers.DateTimeField()
+    withdrawal_asked_at = serializers.DateTimeField(allow_null=True)
     evidence = EvidenceShape(many=True)
+    evidence_erased_at = serializers.DateTimeField(allow_null=True)
     questions = QuestionShape(many=True)
     ruling = RulingShape(required=False)
+    appeal = AppealShape(required=False)
     available_actions = AvailableAction(many=True)
     created_at = serializers.DateTimeField()
     closed_at = serializers.DateTimeField(allow_null=True)
