@@ -1,5 +1,6 @@
 """How staff sign in: name, password and a code, all at once, and one answer to everything that is wrong."""
 
+from http import HTTPStatus
 from typing import Any
 
 from django import forms
@@ -11,7 +12,14 @@ from django.core.validators import RegexValidator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from accounts import totp
+from accounts import audit, totp
+
+
+class CodeInput(forms.TextInput):
+    """Empty when the page comes back: that code was used, or is wrong."""
+
+    def format_value(self, value: Any) -> None:
+        return None
 
 
 class SignIn(AdminAuthenticationForm):
@@ -20,9 +28,7 @@ class SignIn(AdminAuthenticationForm):
         help_text="Six digits, from your authenticator.",
         max_length=7,
         validators=[RegexValidator(r"^[0-9]{3} ?[0-9]{3}$", "A code has six digits.")],
-        widget=forms.TextInput(
-            attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "class": "code", "spellcheck": "false"}
-        ),
+        widget=CodeInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "spellcheck": "false"}),
     )
     error_messages = {
         **AdminAuthenticationForm.error_messages,
@@ -35,8 +41,11 @@ class SignIn(AdminAuthenticationForm):
         code = self.cleaned_data.get("otp_token", "").replace(" ", "")
         device = totp.accept(user, code) if user.is_staff and code else None
         if device is None:
+            if user.is_staff:
+                audit.record("staff.code_refused", user=user, subject=f"user:{user.pk}")
             user_login_failed.send(sender=__name__, credentials={"username": user.get_username()}, request=self.request)
             raise self.get_invalid_login_error()
+        audit.record("staff.signed_in", user=user, subject=f"user:{user.pk}")
         user.otp_device = device  # the session that begins is one of this device
 
 
@@ -49,10 +58,7 @@ def locked_out(request: HttpRequest, answer: HttpResponse | None, credentials: d
         "minutes": -(-int(wait.total_seconds()) // 60),
         "tries": settings.AXES_FAILURE_LIMIT,
     }
-    return render(
-        request,
-        "admin/locked.html",
-        context,
-        status=429,
-        headers={"Retry-After": str(int(wait.total_seconds())), "Cache-Control": "no-store"},
-    )
+    answer = render(request, "admin/locked.html", context, status=HTTPStatus.TOO_MANY_REQUESTS)
+    answer["Retry-After"] = str(int(wait.total_seconds()))
+    answer["Cache-Control"] = "no-store"
+    return answer
