@@ -8,7 +8,7 @@ from django.db.models import DurationField, Func, Q, QuerySet
 
 
 class Order(NamedTuple):
-    """By a column, and rows of the same moment by their id."""
+    """By a column (a moment, or the handle, which is one row's alone), and rows of the same moment by their id."""
 
     column: str
     newest_first: bool = False
@@ -57,6 +57,8 @@ def _read(cursor: str, order: Order) -> tuple[Any, Any] | None:
         pk = UUID(identifier)
         if order.column == "pk":
             return pk, pk
+        if order.column == "handle":
+            return (value, pk) if value.isascii() and value.isprintable() else None
         at = datetime.fromisoformat(value)
         return (at.astimezone(UTC), pk) if at.tzinfo else None
     except (ValueError, OverflowError):  # a moment before the first year or after the last

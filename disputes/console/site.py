@@ -50,7 +50,8 @@ class Console(admin.AdminSite):
         from disputes.console import urls as cases  # the apps' models are loaded by now, and not when this module is
         from escrow.console import urls as treasury
 
-        return agents.under(self.admin_view) + cases.under(self.admin_view) + treasury.under(self.admin_view) + super().get_urls()
+        ours = [url for pages in (agents, cases, treasury) for url in pages.under(self.admin_view)]
+        return ours + super().get_urls()
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         from disputes.console import desk
