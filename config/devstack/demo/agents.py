@@ -75,6 +75,11 @@ class Agent:
         """Ask for an effect: once, however often the line breaks, because the key of the wish stays the same."""
         return self._ask("POST", path, json=body or {}, headers={"Idempotency-Key": str(uuid.uuid4())})
 
+    def upload(self, path: str, name: str, content: bytes, content_type: str) -> Any:
+        """Send a file; once, like every wish."""
+        files = {"file": (name, content, content_type)}
+        return self._ask("POST", path, files=files, headers={"Idempotency-Key": str(uuid.uuid4())})
+
     def until(self, path: str, happened: Callable[[Any], bool], *, what: str, every: float = PAUSE_SECONDS) -> Any:
         """
         Look again, `every` so many seconds, until something is so.

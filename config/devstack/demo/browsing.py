@@ -23,7 +23,7 @@ class Form:
 
 
 class Page(HTMLParser):
-    """What a page holds: its forms, and the rows of the table of entries that a ruling would post."""
+    """What a page holds: its words, its forms, and the rows of the table of entries that a ruling would post."""
 
     def __init__(self, answer: httpx2.Response) -> None:
         super().__init__()
@@ -32,12 +32,18 @@ class Page(HTMLParser):
         self.forms: list[Form] = []
         self.entries: list[tuple[str, str]] = []
         self.errors: list[str] = []
+        self._said: list[str] = []
+        self._in_entries = False
         self._select = ""
         self._area = ""
         self._cells: list[str] | None = None
         self._inside = ""
         self._text = ""
         self.feed(answer.text)
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self._said).split())
 
     def form(self, ending: str) -> Form | None:
         """Find the form whose action ends so."""
@@ -60,7 +66,9 @@ class Page(HTMLParser):
             self.forms[-1].fields.append((self._select, attributes.get("value") or ""))
         elif tag == "textarea":
             self._area, self._text = name, ""
-        elif tag == "tbody" and attributes.get("id") == "entries":
+        elif tag == "table":
+            self._in_entries = "entries" in (attributes.get("class") or "").split()
+        elif tag == "tbody" and self._in_entries:
             self._cells = []
         elif tag in ("th", "td") and self._cells is not None:
             self._inside, self._text = tag, ""
@@ -86,6 +94,7 @@ class Page(HTMLParser):
             self._inside = ""
 
     def handle_data(self, data: str) -> None:
+        self._said.append(data)
         if self._area or self._inside:
             self._text += data
 

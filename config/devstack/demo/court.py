@@ -1,14 +1,16 @@
-"""A moderator rules, through the form every moderator uses; then the window for an appeal passes."""
+"""One person rules and another approves, by the forms every moderator uses; then the window for an appeal passes."""
 
 import time
 from typing import Any
 
 import httpx2
+import psycopg
 
+from config.devstack import people
 from config.devstack.demo.agents import PATIENCE_SECONDS, Agent, NeverHappened
-from config.devstack.demo.browsing import Browser, Form, Page
-from config.devstack.demo.money import short
+from config.devstack.demo.money import short, text
 from config.devstack.demo.narrator import aside, chapter, entry, tell
+from config.devstack.demo.staff import Person, holder_of
 
 # What the moderator fills in.
 RULING: dict[str, str | list[str]] = {
@@ -20,63 +22,122 @@ RULING: dict[str, str | list[str]] = {
     " without asking. Forty per cent of the price pays for what can be used. The bond goes back: nothing was delivered"
     " late, and the seller answered at once.",
 }
+# Those who may be asked for the second word, whoever of them did not rule.
+SECONDS = ("senior", "second_senior", "moderator")
+Entries = list[tuple[str, str]]
 
 
-def decide(ada: Agent, bruno: Agent, dispute: dict[str, Any], *, web_url: str, moderator: dict[str, str]) -> None:
-    """From the closing of the evidence to the final ruling."""
-    chapter("A person decides")
+class PostedOtherwise(Exception):
+    """What moved is not what the moderator was shown."""
+
+
+def decide(ada: Agent, bruno: Agent, dispute: dict[str, Any], *, stack: dict[str, Any]) -> None:
+    """
+    From the closing of the evidence to the final ruling.
+
+    :raises PostedOtherwise: if the money does not move as it was shown before it counted
+    """
+    chapter("People decide")
     path = f"/disputes/{dispute['id']}"
+    staff = {role: Person(stack["web_url"], stack[role]) for role in people.ROLES if role != "treasurer"}
     tell("Bailee", "waits for the evidence window to close")
-    ada.until(path, lambda case: case["state"] == "under_review", what="the end of the evidence window")
-    _rule(ada, path, dispute["id"], web_url=web_url, moderator=moderator)
-    ruled = ada.get(path)
+    ada.until(path, lambda case: case["state"] != "evidence", what="the end of the evidence window")
+    case_id = dispute["id"]
+    author = _persistently(lambda: _holder(staff, case_id), "the assignment of the case")
+    shown = _persistently(lambda: _rule(author, case_id), "the ruling")
+    waits = ada.get(path)
+    if waits["state"] != "awaiting_approval" or waits["ruling"] is not None:
+        raise NeverHappened(f"a ruling that waits for a second person; the case is {waits['state']}")
+    aside("price and bond reach the amount above which a second person must agree; the parties are told nothing yet")
+    second = next(staff[role] for role in SECONDS if staff[role] is not author)
+    _persistently(lambda: _approve(second, case_id), "the approval")
+    ruled = ada.until(path, lambda case: case["state"] == "ruled", what="the approved ruling")
     if ruled["ruling"]["is_default"]:
         raise NeverHappened("the moderator's ruling: the default was taken in its place")
-    tell(
-        "moderator",
-        f"rules: {ruled['ruling']['seller_bps'] / 100:g} % of the price to the seller; appeal until it is final",
-    )
     aside(f"appeal by {ruled['ruling']['appeal_by']}; no money has moved")
     ada.until(path, lambda case: case["state"] == "final", what="the end of the appeal window")
     job = bruno.until(f"/jobs/{dispute['job_id']}", lambda job: job["state"] == "resolved", what="the resolved job")
     tell("Bailee", f"executes the ruling: the job is {job['state']}")
+    _compare(shown, _posted(job["id"], ada, bruno, database_url=stack["database_url"]))
     for agent in (ada, bruno):
-        aside(f"{agent.name}: {short(agent.get('/wallet')['available'])} available")
+        _told(agent, dispute["id"])
 
 
-def _rule(witness: Agent, path: str, case_id: str, *, web_url: str, moderator: dict[str, str]) -> None:
-    """Rule in the admin. If the line breaks, begin anew: a ruling that was made stands, a second changes nothing."""
-    give_up = time.monotonic() + PATIENCE_SECONDS
-    browser = Browser(web_url)
-    while witness.get(path)["state"] == "under_review":
-        try:
-            _rule_once(browser, case_id, moderator)
-        except httpx2.TransportError:
-            time.sleep(0.5)
-        if time.monotonic() > give_up:
-            raise NeverHappened(f"the ruling: the admin did not answer for {PATIENCE_SECONDS:.0f} s")
+# --- what people do -------------------------------------------------------------------------------------------------
+def _holder(staff: dict[str, Person], case_id: str) -> Person:
+    """Find out who was given the case; the admin's page says so to whoever may see cases."""
+    reader = staff["admin"]
+    while (name := holder_of(reader.open(f"/admin/cases/{case_id}/"))) is None:
+        time.sleep(0.5)
+    tell("Bailee", f"has given the case to {name}, who has the fewest and no tie to either side")
+    return staff[name]
 
 
-def _rule_once(browser: Browser, case_id: str, moderator: dict[str, str]) -> None:
-    page = browser.open(f"/admin/cases/{case_id}/")
-    if page.url.partition("?")[0].endswith("/login/"):
-        # Django's login form has no action of its own: it answers to the address of its page.
-        page = browser.send(
-            page, _needed(page, page.url), username=moderator["username"], password=moderator["password"]
-        )
-        tell("moderator", f"signs in to the admin as {moderator['username']} and reads the whole case on one page")
-    if form := page.form(f"/cases/{case_id}/take/"):
-        page = browser.send(page, form)
-        tell("moderator", "takes the case")
-    review = browser.send(page, _needed(page, f"/cases/{case_id}/ruling/"), **RULING)
-    confirmation = _needed(review, f"/cases/{case_id}/ruling/confirm/")
-    tell("moderator", "fills in the ruling and sees, before it counts, every entry that it will post:")
+def _rule(author: Person, case_id: str) -> Entries:
+    """Rule in the admin; answer the entries that the moderator was shown. A ruling that was made stands."""
+    page = author.open(f"/admin/cases/{case_id}/")
+    tell(author.name, "reads the whole case on one page: terms, deliveries, evidence, findings, similar cases")
+    review = author.send(page, f"/cases/{case_id}/ruling/", **RULING)
+    tell(author.name, "fills in the ruling and sees, before it counts, every entry that it will post:")
     for account, amount in review.entries:
         entry(account, amount)
-    browser.send(review, confirmation)
+    author.send(review, f"/cases/{case_id}/ruling/confirm/")
+    tell(author.name, f"rules: {int(str(RULING['seller_bps'])) / 100:g} % of the price to the seller")
+    return review.entries
 
 
-def _needed(page: Page, ending: str) -> Form:
-    if form := page.form(ending):
-        return form
-    raise NeverHappened(f"the form {ending} on {page.url} ({page.status}); the page says: {page.errors or 'nothing'}")
+def _approve(second: Person, case_id: str) -> None:
+    asking = second.open(f"/admin/cases/{case_id}/approve/")
+    page = second.send(asking, f"/cases/{case_id}/approve/", reason="The terms say forty pages; I read them alike.")
+    if page.errors:
+        raise NeverHappened(f"the approval by {second.name}: {page.errors}")
+    tell(second.name, "reads ruling and reasons, and agrees: now the ruling stands, and both parties are told")
+
+
+def _persistently(act: Any, what: str) -> Any:
+    """Begin anew where the line breaks: a step that was made stands, and is refused the second time."""
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return act()
+        except httpx2.TransportError as broken:
+            if time.monotonic() > give_up:
+                raise NeverHappened(f"{what}: the admin did not answer for {PATIENCE_SECONDS:.0f} s") from broken
+            time.sleep(0.5)
+
+
+# --- what came of it ------------------------------------------------------------------------------------------------
+def _posted(job_id: str, ada: Agent, bruno: Agent, *, database_url: str) -> Entries:
+    """Read the one transfer of the ruling in the ledger, with the names that the admin gives to its accounts."""
+    names = {("available", ada.id): "Client", ("available", bruno.id): "Seller"}
+    kinds = {"hold": "Held price", "bond": "Held bond", "fees": "Platform fee"}
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(
+            "SELECT account.kind, account.owner_key, entry.amount FROM escrow_entry entry"
+            " JOIN escrow_transfer transfer ON transfer.id = entry.transfer_id"
+            " JOIN escrow_ledgeraccount account ON account.id = entry.account_id"
+            " WHERE transfer.reference = %s ORDER BY entry.id",
+            [f"job:{job_id}:close"],
+        ).fetchall()
+    return [(names.get((kind, owner)) or kinds.get(kind, kind), _signed(units)) for kind, owner, units in rows]
+
+
+def _compare(shown: Entries, posted: Entries) -> None:
+    if sorted(shown) != sorted(posted):
+        raise PostedOtherwise(f"The ruling posted {posted}, and the moderator was shown {shown}.")
+    aside(f"the ledger has one transfer for it: the {len(posted)} entries that the moderator was shown, to the digit")
+
+
+def _told(agent: Agent, dispute_id: str) -> None:
+    """Show what an agent was told about its case, and what it reads there: why, and never by whom."""
+    events = agent.get("/events", types="dispute.ruled,dispute.final,job.resolved", limit=100)["data"]
+    told = [event["type"] for event in events if event["data"].get("dispute_id", dispute_id) == dispute_id]
+    if not {"dispute.ruled", "dispute.final"} <= set(told):
+        raise NeverHappened(f"{agent.name} told of the ruling; its events are {told}")
+    ruling = agent.get(f"/disputes/{dispute_id}")["ruling"]
+    tell(agent.name, f"was told ({', '.join(told)}) and reads why: “{ruling['reasons'][:60]}…”")
+    aside(f"{short(agent.get('/wallet')['available'])} available")
+
+
+def _signed(units: int) -> str:
+    return f"+{text(units)}" if units > 0 else text(units).replace("-", "−")

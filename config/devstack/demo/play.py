@@ -18,6 +18,8 @@ WINDOWS = {
     "DISPUTE_EVIDENCE_SECONDS": "20",
     "RULING_SLA_SECONDS": "300",
     "APPEAL_SECONDS": "8",
+    # The disputed job is above it: one person rules, another agrees.
+    "RULING_APPROVAL_THRESHOLD": "30",
     "WITHDRAWAL_COOLING_SECONDS": "3",
 }
 # Tells the story that the chain is this stack's own, so that its newest blocks may be replaced.
@@ -26,8 +28,8 @@ OWN_CHAIN = "--own-chain"
 
 def run() -> int:
     """Play it; answer 0 only if the story ended well and the books agree."""
-    for name, seconds in WINDOWS.items():
-        os.environ.setdefault(name, seconds)
+    for name, value in WINDOWS.items():
+        os.environ.setdefault(name, value)
     os.environ.pop("PROCESSES", None)  # the story needs all of them
     if not os.environ.get("PORT") and not ports.is_free(int(up.DEFAULT_PORT)):
         os.environ["PORT"] = str(ports.any_free())

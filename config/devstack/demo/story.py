@@ -24,7 +24,7 @@ def main() -> int:
     token = Token(json.loads((state / "chain.json").read_text()))
     try:
         return _tell(stack, token)
-    except (Refused, NeverHappened, reckoning.BooksDiffer) as failure:
+    except (Refused, NeverHappened, court.PostedOtherwise, reckoning.BooksDiffer) as failure:
         print(f"\nThe demo failed. {failure}\nLogs: {state / 'logs'}", file=sys.stderr)
         return 1
 
@@ -36,7 +36,7 @@ def _tell(stack: dict[str, Any], token: Token) -> int:
     deposits.arrive(ada, bruno, token, may_reorganise=OWN_CHAIN in sys.argv)
     trades.approved(ada, bruno, redis_url=stack["redis_url"])
     dispute = trades.disputed(ada, bruno)
-    court.decide(ada, bruno, dispute, web_url=stack["web_url"], moderator=stack["admin"])
+    court.decide(ada, bruno, dispute, stack=stack)
     paid = payouts.withdraw_everything(ada, bruno, supervisor=stack["pid"])
     reckoning.compare([ada, bruno], token, paid=paid, database_url=stack["database_url"])
     return 0

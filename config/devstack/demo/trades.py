@@ -1,8 +1,10 @@
 """The two trades, from the proposal to the approval and to the dispute."""
 
+import io
 from typing import Any
 
 import redis
+from PIL import Image
 
 from config.devstack.demo.agents import Agent, Refused
 from config.devstack.demo.money import short
@@ -96,22 +98,35 @@ def disputed(ada: Agent, bruno: Agent) -> dict[str, Any]:
     bruno.post(f"/disputes/{dispute['id']}/answer", answer)
     tell("Bruno", "answers: 90 % would be right")
     _hand_in(ada, dispute, {"kind": "text", "content": "Pages 25 to 40 carry captions."})
-    _hand_in(bruno, dispute, {"kind": "json", "content": {"pages_with_text": 24, "plates": 16}})
+    _hand_in(bruno, dispute, ("plate-25.png", _scan(), "image/png"))
     dispute = ada.get(f"/disputes/{dispute['id']}")
     for item in dispute["evidence"]:
         aside(f"evidence {item['number']}, by the {item['by']}, chained to the one before: {item['chain_hash'][:22]}…")
     return dispute
 
 
-def _hand_in(party: Agent, dispute: dict[str, Any], item: dict[str, Any]) -> None:
+def _hand_in(party: Agent, dispute: dict[str, Any], item: dict[str, Any] | tuple[str, bytes, str]) -> None:
+    """Bring a text, or a file `(name, content, type)`."""
+    path = f"/disputes/{dispute['id']}/evidence"
     try:
-        party.post(f"/disputes/{dispute['id']}/evidence", item)
-        tell(party.name, "hands in evidence")
+        if isinstance(item, tuple):
+            party.upload(path, *item)
+            tell(party.name, f"hands in a file: {item[0]}")
+        else:
+            party.post(path, item)
+            tell(party.name, "hands in evidence")
     except Refused as refusal:
         # The window is short here: where a killed process was away for all of it, the case goes on without.
         if refusal.code != "transition_not_allowed":
             raise
         tell(party.name, "comes too late with evidence: its window is over")
+
+
+def _scan() -> bytes:
+    """Draw what the seller shows: a plate without a word."""
+    scan = io.BytesIO()
+    Image.linear_gradient("L").resize((240, 160)).save(scan, "PNG")
+    return scan.getvalue()
 
 
 def _fund(client: Agent, job: dict[str, Any]) -> None:
