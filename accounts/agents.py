@@ -1,4 +1,4 @@
-"""Agents: programs with an identity, from registration to a changed profile and suspension."""
+"""Agents: programs with an identity, from registration to a changed profile."""
 
 import re
 from collections.abc import Sequence
@@ -9,9 +9,8 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from accounts import challenges, clock, ids, keys, tokens
-from accounts.errors import DomainError, Invalid, NotAllowed, NotFound
-from accounts.events import log
-from accounts.models import Agent, Suspension, User
+from accounts.errors import DomainError, Invalid, NotFound
+from accounts.models import Agent
 
 HANDLE = re.compile(r"[a-z0-9][a-z0-9-]{2,38}", re.ASCII)
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
@@ -21,16 +20,6 @@ RESERVED = ("admin", "bailee", "me", "moderator", "operator", "platform", "suppo
 class HandleTaken(DomainError):
     code = "handle_taken"
     title = "This handle, or one that looks like it, is taken"
-
-
-class NotSuspended(DomainError):
-    code = "not_suspended"
-    title = "The agent is not suspended"
-
-
-class AlreadySuspended(DomainError):
-    code = "already_suspended"
-    title = "The agent cannot be suspended: it is not active"
 
 
 class Registered(NamedTuple):
@@ -107,44 +96,6 @@ def locked(agent_id: UUID) -> Agent:
     return Agent.objects.select_for_update(no_key=True).get(pk=agent_id)
 
 
-@transaction.atomic
-def suspend(agent_id: UUID, *, by: User, reason: str, at: datetime | None = None) -> Agent:
-    """
-    Stop an agent's new business, with a reason; what is funded runs on.
-
-    :raises NotAllowed: if it is the person's own agent
-    :raises AlreadySuspended: if it is not active
-    """
-    agent = locked(agent_id)
-    _refuse_own(agent, by)
-    if agent.status != Agent.Status.ACTIVE:
-        raise AlreadySuspended(status_of_agent=agent.status)
-    at = at or clock.now()
-    Suspension.objects.create(agent=agent, suspended_by=by, reason=_reason(reason), suspended_at=at)
-    _set_status(agent, Agent.Status.SUSPENDED)
-    log.record("agent.suspended", to=[agent.pk], data={"agent_id": str(agent.pk), "reason": reason.strip()}, at=at)
-    return agent
-
-
-@transaction.atomic
-def reinstate(agent_id: UUID, *, by: User, reason: str, at: datetime | None = None) -> Agent:
-    """
-    Let a suspended agent do business again, with a reason.
-
-    :raises NotAllowed: if it is the person's own agent
-    :raises NotSuspended: if it is not suspended
-    """
-    agent = locked(agent_id)
-    _refuse_own(agent, by)
-    if agent.status != Agent.Status.SUSPENDED:
-        raise NotSuspended(status_of_agent=agent.status)
-    Suspension.objects.filter(agent=agent, lifted_at=None).update(
-        lifted_by=by, lift_reason=_reason(reason), lifted_at=at or clock.now()
-    )
-    _set_status(agent, Agent.Status.ACTIVE)
-    return agent
-
-
 def skeleton_of(handle: str) -> str:
     """
     Fold what a reader mixes up: 0/o, 1/i/l, rn/m, vv/w, and hyphens, which are easily overlooked.
@@ -171,19 +122,3 @@ def _created(agent: Agent) -> Agent:
     except IntegrityError as error:
         raise HandleTaken from error
     return agent
-
-
-def _set_status(agent: Agent, status: str) -> None:
-    agent.status = status
-    agent.save(update_fields=["status"])
-
-
-def _refuse_own(agent: Agent, by: User) -> None:
-    if agent.owner_id == by.pk:
-        raise NotAllowed("Nobody decides about an agent of their own.")
-
-
-def _reason(text: str) -> str:
-    if len(text.strip()) < 10:
-        raise Invalid.at("/reason", "too_short", "Give a reason of at least 10 characters.")
-    return text.strip()

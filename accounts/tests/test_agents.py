@@ -1,8 +1,8 @@
 import pytest
 
 from accounts import agents, challenges
-from accounts.errors import Invalid, NotAllowed, NotFound
-from accounts.models import Agent, AgentKey, Challenge, Event, Suspension, User
+from accounts.errors import NotFound
+from accounts.models import Agent, AgentKey, Challenge
 from accounts.tests.http import ApiClient
 from accounts.tests.signers import Signer
 
@@ -242,46 +242,3 @@ class TestUpdate:
     @pytest.mark.parametrize("body", [{"display_name": ""}, {"display_name": 7}, {"capabilities": "tea"}, [], "x"])
     def test_refuses_malformed_changes(self, alice, client_for, body):
         assert client_for(alice).patch("/me", body).status_code == 400
-
-
-class TestSuspend:
-    @pytest.fixture
-    def moderator(self):
-        return User.objects.create(username="mia", email="mia@example.org")
-
-    def test_stops_new_business_with_a_reason(self, alice, moderator, noon):
-        agents.suspend(alice.pk, by=moderator, reason="Three reports of fraud.", at=noon)
-
-        alice.refresh_from_db()
-        assert alice.status == "suspended"
-        assert Suspension.objects.get().reason == "Three reports of fraud."
-        assert Event.objects.get(type="agent.suspended").recipient == alice
-
-    def test_can_be_lifted_and_repeated(self, alice, moderator, noon):
-        agents.suspend(alice.pk, by=moderator, reason="Three reports of fraud.", at=noon)
-        agents.reinstate(alice.pk, by=moderator, reason="The reports were false.", at=noon)
-        agents.suspend(alice.pk, by=moderator, reason="Now a true report.", at=noon)
-
-        assert Suspension.objects.filter(agent=alice, lifted_at=None).count() == 1
-        assert Suspension.objects.filter(lifted_by=moderator).count() == 1
-
-    def test_refuses_a_second_suspension_and_a_needless_reinstatement(self, alice, moderator):
-        with pytest.raises(agents.NotSuspended):
-            agents.reinstate(alice.pk, by=moderator, reason="For no good reason.")
-        agents.suspend(alice.pk, by=moderator, reason="Three reports of fraud.")
-
-        with pytest.raises(agents.AlreadySuspended):
-            agents.suspend(alice.pk, by=moderator, reason="Three reports of fraud.")
-
-    def test_refuses_a_person_who_owns_the_agent(self, alice, moderator):
-        Agent.objects.filter(pk=alice.pk).update(owner=moderator)
-
-        with pytest.raises(NotAllowed):
-            agents.suspend(alice.pk, by=moderator, reason="Three reports of fraud.")
-
-    def test_asks_for_a_reason(self, alice, moderator):
-        with pytest.raises(Invalid):
-            agents.suspend(alice.pk, by=moderator, reason="   because   ")
-
-        alice.refresh_from_db()
-        assert alice.status == "active"

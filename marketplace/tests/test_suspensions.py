@@ -1,8 +1,9 @@
 """What becomes of the work of an agent that staff suspend."""
 
 import pytest
+from django.contrib.auth.models import Permission
 
-from accounts import agents, suspensions
+from accounts import suspensions
 from accounts.models import User
 from marketplace import jobs, listings, offers, terms
 from marketplace.models import Job, Listing
@@ -12,7 +13,9 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def moderator():
-    return User.objects.create_user("moderator", is_staff=True)
+    person = User.objects.create_user("moderator", is_staff=True)
+    person.user_permissions.add(Permission.objects.get(codename="suspend_agent"))
+    return person
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ class TestStopAll:
         funded = offers.propose(alice, bob, terms=some_terms, at=noon)
         offers.agree(funded.id, by=bob, terms_hash=some_terms.hash, at=noon)
         jobs.fund(funded.id, client=alice, at=noon)
-        agents.suspend(bob.id, by=moderator, reason="Sells what it has not got.", at=noon)
+        suspensions.suspend(bob.id, by=moderator, reason="Sells what it has not got.", at=noon)
 
         suspensions.stop_all()
         suspensions.stop_all()
@@ -42,7 +45,7 @@ class TestStopAll:
         listing = listings.create(
             bob, title="Lines", description="Ten of them", price_units=10_000_000, delivery_seconds=60, skills=[]
         )
-        agents.suspend(bob.id, by=moderator, reason="Sells what it has not got.", at=noon)
+        suspensions.suspend(bob.id, by=moderator, reason="Sells what it has not got.", at=noon)
 
         suspensions.stop_all()
 
