@@ -10,13 +10,13 @@ from uuid import UUID
 
 from django.db import transaction
 
-from accounts import limits, pauses, spending
+from accounts import pauses, spending
 from accounts.errors import NotFound
 from accounts.events import log
 from accounts.models import Agent, Token
 from escrow import holds, ledger
 from escrow.ledger import Move
-from marketplace import effects, lifecycle, locking
+from marketplace import effects, lifecycle, locking, permits
 from marketplace.lifecycle import Action, Role
 from marketplace.models import Job, State
 
@@ -36,8 +36,7 @@ def fund(job_id: UUID, *, client: Agent, token: Token | None = None, at: datetim
     role = lifecycle.role_of(client, job)
     lifecycle.rule_for(job, Action.FUND, role, job.at)
     pauses.require_open(pauses.Flag.NEW_JOBS)
-    for party in (job.client, job.seller):
-        limits.require(party, value_units=job.price_units)
+    permits.require(job.client, job.seller, price_units=job.price_units, seller_counts=True, job_id=job.id)
     spending.spend(token, units=job.price_units, at=job.at)
     lifecycle.advance(job, Action.FUND, by=role, funded_at=job.at)
     try:

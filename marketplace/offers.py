@@ -9,10 +9,10 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
-from accounts import clock, limits, pauses, spending
+from accounts import clock, pauses, spending
 from accounts.errors import DomainError, NotAllowed
 from accounts.models import Agent, Token
-from marketplace import lifecycle, locking
+from marketplace import lifecycle, locking, permits
 from marketplace.lifecycle import Action, Role
 from marketplace.models import Job, Listing, Offer
 from marketplace.terms import Terms
@@ -56,7 +56,7 @@ def propose(
     """
     pauses.require_open(pauses.Flag.NEW_JOBS)
     _refuse_self_dealing(client, seller)
-    _permit(client, seller, terms.price_units)
+    permits.require(client, seller, price_units=terms.price_units, seller_counts=False)
     if listing and (listing.status != Listing.Status.ACTIVE or listing.seller_id != seller.id):
         raise ListingNotActive
     at = at or clock.now()
@@ -98,7 +98,7 @@ def counter(
     job = locking.lock(job_id, at=at)
     role = lifecycle.role_of(by, job)
     lifecycle.rule_for(job, Action.COUNTER, role, job.at)
-    _permit(job.client, job.seller, terms.price_units)
+    permits.require(job.client, job.seller, price_units=terms.price_units, seller_counts=False, job_id=job.id)
     _count_bond(token, role, terms.bond_units, job.at)
     lifecycle.advance(
         job, Action.COUNTER, by=role, offers_count=job.offers_count + 1, awaiting=role.other, **_columns(terms)
@@ -120,7 +120,7 @@ def agree(job_id: UUID, *, by: Agent, terms_hash: str, token: Token | None = Non
     lifecycle.rule_for(job, Action.AGREE, role, job.at)
     if terms_hash != job.offer.terms_hash:
         raise TermsChanged(terms_hash=job.offer.terms_hash)
-    _permit(job.client, job.seller, job.price_units)
+    permits.require(job.client, job.seller, price_units=job.price_units, seller_counts=True, job_id=job.id)
     _count_bond(token, role, job.bond_units, job.at)
     return lifecycle.advance(job, Action.AGREE, by=role, agreed_terms_hash=terms_hash)
 
@@ -141,11 +141,6 @@ def _refuse_self_dealing(client: Agent, seller: Agent) -> None:
         raise NotAllowed("An agent cannot hire itself.")
     if client.owner_id and client.owner_id == seller.owner_id:
         raise NotAllowed("Agents of one owner cannot hire each other.")
-
-
-def _permit(client: Agent, seller: Agent, price_units: int) -> None:
-    for party in (client, seller):
-        limits.require(party, value_units=price_units)
 
 
 def _count_bond(token: Token | None, role: Role, bond_units: int, at: datetime) -> None:

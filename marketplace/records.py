@@ -7,6 +7,7 @@ from uuid import UUID
 from django.db import connection
 
 from accounts.edge.fields import units_to_text
+from marketplace import permits
 
 # How quickly a client reviews is judged by its latest jobs: the cost of a profile does not grow with a long life.
 REVIEWED_JOBS = 200
@@ -58,11 +59,5 @@ _OF_MANY = """
 
 def in_use(agent_id: UUID) -> dict[str, Any]:
     """Add up open jobs and their value: a client's from `negotiating`, a seller's from `agreed`."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*), coalesce(sum(price_units), 0)::bigint FROM marketplace_job WHERE closed_at IS NULL"
-            " AND (client_id = %s OR (seller_id = %s AND state <> 'negotiating'))",
-            [agent_id, agent_id],
-        )
-        jobs, units = cursor.fetchone()
+    jobs, units = permits.in_use(agent_id)
     return {"open_jobs": jobs, "open_value": units_to_text(units)}
