@@ -21,7 +21,7 @@ def noon():
 
 @pytest.fixture
 def twenty(case_at, job_at):
-    return [case_at("under_review", job=job_at()) for _ in range(20)]
+    return [case_at("under_review", job=job_at(price=5_000_000)) for _ in range(20)]
 
 
 class TestTakeNext:
