@@ -4,23 +4,23 @@ import hashlib
 
 import pytest
 
-from accounts import ids
+from accounts import clock, ids
 from accounts.models import Agent
-from disputes import deadlines
+from disputes import appeals, deadlines, evidence, questions
 from disputes.models import Dispute, Evidence
-from disputes.tests.conftest import DAY, STATEMENT
+from disputes.tests.conftest import DAY, REASONS, STATEMENT, ruled
+from disputes.tests.uploads import upload
 from marketplace.models import Job
 
 pytestmark = pytest.mark.django_db
 OPENING = {"reason": "not_as_agreed", "statement": STATEMENT, "requested_seller_bps": 2_000}
+GROUNDS = "The delivery holds twelve chapters; the reader that the client used shows three of them. " * 2
 ANSWER = {"statement": STATEMENT, "requested_seller_bps": 9_000}
 
 
 @pytest.fixture
 def job(job_at, noon):
     """A job delivered now, so that the clocks of the database and of the test agree."""
-    from accounts import clock
-
     return job_at("delivered", at=clock.now())
 
 
@@ -104,8 +104,6 @@ class TestOpening:
         assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing")
 
     def test_preview_shows_the_deposit_and_changes_nothing(self, client, case, job_at, balance_of, alice):
-        from accounts import clock
-
         second = job_at("delivered", at=clock.now())
 
         answer = client.preview(f"/jobs/{second.id}/dispute", OPENING)
@@ -132,8 +130,6 @@ class TestReading:
         assert seller.get("/disputes", state="strange").status_code == 400
 
     def test_a_list_costs_the_same_however_many_there_are(self, client, job_at, case, django_assert_max_num_queries):
-        from accounts import clock
-
         for _ in range(4):
             client.post(f"/jobs/{job_at('delivered', at=clock.now()).id}/dispute", OPENING)
 
@@ -204,16 +200,56 @@ class TestEvidence:
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
         assert not Evidence.objects.exists()
 
-    def test_files_come_later(self, client, case):
-        from django.core.files.uploadedfile import SimpleUploadedFile
+    @pytest.mark.parametrize(
+        ("name", "content", "content_type", "handed_out"),
+        [
+            ("terms.pdf", b"%PDF-1.7 ...", "application/pdf", "evidence-1.pdf"),
+            ("page.txt", b"<html><script>alert(1)</script>", "text/plain; charset=utf-8", "evidence-1.txt"),
+            ("log.json", b'{"a": 1}', "application/json", "evidence-1.json"),
+        ],
+    )
+    def test_takes_a_file_and_hands_out_the_same_bytes(
+        self, client, seller, case, name, content, content_type, handed_out
+    ):
+        answer = upload(client, case["id"], (name, content))
 
-        answer = client.http.post(
-            f"/v1/disputes/{case['id']}/evidence",
-            {"file": SimpleUploadedFile("a.png", b"\x89PNG")},
-            headers={"Authorization": f"Bearer {client.secret}"},
-        )
+        assert answer.status_code == 201, answer.content
+        (item,) = answer.json()["evidence"]
+        assert (item["kind"], item["filename"], item["content_type"]) == ("file", name, content_type)
+        assert item["sha256"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+        file = seller.get(f"/disputes/{case['id']}/evidence/1/file")
+        assert file.content == content
+        assert file["Content-Disposition"] == f'attachment; filename="{handed_out}"'
+        assert file["X-Content-Type-Options"] == "nosniff"
+        assert file["Content-Type"] == "application/octet-stream"
+        assert file["Content-Security-Policy"] == "sandbox; default-src 'none'"
 
-        assert (answer.status_code, answer.json()["code"]) == (400, "not_available")
+    def test_is_previewed_as_a_file_too(self, client, case):
+        answer = upload(client, case["id"], ("terms.pdf", b"%PDF-1.7"), query="?preview=true")
+
+        assert (answer.json()["allowed"], answer.json()["next_state"]) == (True, "awaiting_answer")
+        assert not Evidence.objects.exists()
+
+    def test_is_stored_once_for_a_key(self, client, case):
+        first = upload(client, case["id"], ("terms.pdf", b"%PDF-1.7"), key="k1")
+        again = upload(client, case["id"], ("terms.pdf", b"%PDF-1.7"), key="k1")
+        other = upload(client, case["id"], ("terms.pdf", b"%PDF-1.4"), key="k1")
+
+        assert again.json() == first.json()
+        assert other.json()["code"] == "idempotency_key_reused"
+        assert Evidence.objects.count() == 1
+
+    def test_that_was_erased_is_gone_but_for_its_digest(self, client, case, settings):
+        client.post(f"/disputes/{case['id']}/evidence", {"kind": "text", "content": "words"})
+        client.post(f"/disputes/{case['id']}/withdrawal")
+        settings.EVIDENCE_RETENTION_SECONDS = 0
+        evidence.erase_due()
+
+        shown = client.get(f"/disputes/{case['id']}").json()
+
+        assert shown["evidence_erased_at"] is not None
+        assert shown["evidence"][0]["sha256"] == f"sha256:{hashlib.sha256(b'words').hexdigest()}"
+        assert client.get(f"/disputes/{case['id']}/evidence/1/file").status_code == 404
 
     def test_ends_with_the_eleventh_item_of_a_side(self, client, seller, case):
         for number in range(10):
@@ -292,17 +328,246 @@ class TestSettlementOffers:
         assert seller.post(f"/jobs/{job.id}/settlement-offers", {"seller_bps": 5_000}).json()["state"] == "resolved"
 
 
-class TestWhatComesLater:
-    @pytest.mark.parametrize("call", ["appeal", "answers"])
-    def test_says_so_to_a_party_and_nothing_to_a_stranger(self, client, client_for, carol, case, call):
-        assert client.post(f"/disputes/{case['id']}/{call}", {}).json()["code"] == "not_available"
-        assert client_for(carol).post(f"/disputes/{case['id']}/{call}", {}).status_code == 404
+class TestWithdrawalOfBoth:
+    @pytest.fixture
+    def case(self, client, seller, case):
+        return seller.post(f"/disputes/{case['id']}/answer", ANSWER).json()
+
+    def test_is_asked_and_consented_to(self, client, seller, case, job):
+        asked = client.post(f"/disputes/{case['id']}/withdrawal")
+        offered = seller.get(f"/disputes/{case['id']}").json()["available_actions"]
+        consented = seller.post(f"/disputes/{case['id']}/withdrawal")
+
+        assert (asked.status_code, asked.json()["state"]) == (200, "evidence")
+        assert asked.json()["withdrawal_asked_at"] is not None
+        assert [action["href"] for action in offered if action["action"] == "consent_to_withdrawal"] == [
+            f"/v1/disputes/{case['id']}/withdrawal"
+        ]
+        assert (consented.status_code, consented.json()["state"]) == (200, "withdrawn")
+        assert client.get(f"/jobs/{job.id}").json()["state"] == "delivered"
+
+    def test_is_previewed_with_the_deposit(self, client, seller, job_at, case):
+        second = client.post(f"/jobs/{job_at('delivered', at=clock.now()).id}/dispute", OPENING).json()
+        seller.post(f"/disputes/{second['id']}/answer", ANSWER)
+        client.post(f"/disputes/{second['id']}/withdrawal")
+        back = [
+            {"account": "dispute.deposit", "amount": "-1.000000"},
+            {"account": "client.available", "amount": "1.000000"},
+        ]
+
+        shown = seller.preview(f"/disputes/{second['id']}/withdrawal").json()
+        offered = seller.get(f"/disputes/{second['id']}").json()["available_actions"]
+
+        assert (shown["allowed"], shown["next_state"]) == (True, "withdrawn")
+        assert sorted(shown["effects"], key=str) == sorted(back, key=str)
+        (consent,) = [action for action in offered if action["action"] == "consent_to_withdrawal"]
+        assert sorted(consent["effects"], key=str) == sorted(back, key=str)
+
+    def test_is_refused_before_it_is_asked_and_twice(self, client, seller, client_for, carol, case):
+        too_early = seller.post(f"/disputes/{case['id']}/withdrawal")
+        client.post(f"/disputes/{case['id']}/withdrawal")
+        twice = client.post(f"/disputes/{case['id']}/withdrawal")
+
+        assert (too_early.status_code, too_early.json()["code"]) == (409, "transition_not_allowed")
+        assert (twice.status_code, twice.json()["code"]) == (409, "transition_not_allowed")
+        assert client_for(carol).post(f"/disputes/{case['id']}/withdrawal").status_code == 404
+
+
+class TestQuestions:
+    @pytest.fixture
+    def case(self, case_at, moderator):
+        return case_at("under_review")
+
+    @pytest.fixture
+    def question(self, case, moderator):
+        return questions.ask(
+            case.pk,
+            moderator=moderator,
+            to="seller",
+            text="Which chapters did you deliver?",
+            revision=case.revision,
+        )
+
+    @pytest.fixture
+    def noon(self):
+        return clock.now() - 3 * DAY
+
+    def test_are_shown_to_both_and_answered_by_whom_they_are_for(self, client, seller, case, question, moderator):
+        for party in (client, seller):
+            shown = party.get(f"/disputes/{case.id}").json()
+            assert shown["awaiting"] == "seller"
+            assert shown["questions"] == [
+                {
+                    "id": str(question.id),
+                    "to": "seller",
+                    "text": "Which chapters did you deliver?",
+                    "answer": None,
+                    "asked_at": rendered(question.asked_at),
+                    "answer_by": rendered(question.answer_by),
+                    "answered_at": None,
+                }
+            ]
+            assert "mona" not in str(shown)
+            assert str(moderator.pk) not in str(shown)
+        offered = {action["action"]: action["href"] for action in shown["available_actions"]}
+        assert offered["answer_question"] == f"/v1/disputes/{case.id}/answers"
+        assert offered["submit_evidence"] == f"/v1/disputes/{case.id}/evidence"
+        assert "answer_question" not in str(client.get(f"/disputes/{case.id}").json()["available_actions"])
+
+        said = {"question_id": str(question.id), "text": "The first three.\u202e"}
+        answer = seller.post(f"/disputes/{case.id}/answers", said)
+
+        assert answer.status_code == 200, answer.content
+        assert answer.json()["questions"][0]["answer"] == "The first three.\\u{202E}"
+        assert answer.json()["awaiting"] == "moderator"
+
+    def test_are_refused_to_everybody_else(self, client, client_for, carol, case, question):
+        said = {"question_id": str(question.id), "text": "The first three."}
+
+        other = client.post(f"/disputes/{case.id}/answers", said)
+        stranger = client_for(carol).post(f"/disputes/{case.id}/answers", said)
+        unknown = client_for(carol).post(f"/disputes/{ids.uuid7()}/answers", said)
+
+        assert (other.status_code, other.json()["code"]) == (409, "transition_not_allowed")
+        assert stranger.json() | {"request_id": ""} == unknown.json() | {"request_id": ""}
+        assert stranger.status_code == 404
+        question.refresh_from_db()
+        assert question.answer is None
+
+    @pytest.mark.parametrize(
+        ("changed", "pointer"),
+        [
+            ({"question_id": "x"}, "/question_id"),
+            ({"text": ""}, "/text"),
+            ({"text": "  "}, "/text"),
+            ({"text": "x" * 20_001}, "/text"),
+            ({"text": 7}, "/text"),
+            ({"colour": "red"}, "/colour"),
+        ],
+    )
+    def test_refuse_bad_input_with_a_pointer(self, seller, case, question, changed, pointer):
+        said = {"question_id": str(question.id), "text": "The first three."} | changed
+
+        answer = seller.post(f"/disputes/{case.id}/answers", said)
+
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+        assert answer.json()["errors"][0]["pointer"] == pointer
+        question.refresh_from_db()
+        assert question.answer is None
+
+    def test_are_previewed(self, seller, case, question):
+        said = {"question_id": str(question.id), "text": "The first three."}
+
+        shown = seller.preview(f"/disputes/{case.id}/answers", said).json()
+
+        assert (shown["allowed"], shown["next_state"], shown["effects"]) == (True, "under_review", [])
+        question.refresh_from_db()
+        assert question.answer is None
+
+
+class TestAppeal:
+    @pytest.fixture
+    def noon(self):
+        return clock.now() - 3 * DAY
+
+    @pytest.fixture
+    def case(self, case_at):
+        return case_at("ruled")
+
+    def test_is_filed_with_its_deposit_and_shown_to_both(self, client, seller, case, balance_of, bob, moderator):
+        answer = seller.post(f"/disputes/{case.id}/appeal", {"grounds": GROUNDS})
+
+        assert answer.status_code == 201, answer.content
+        shown = client.get(f"/disputes/{case.id}").json()
+        assert (shown["state"], shown["awaiting"]) == ("appealed", "moderator")
+        appeal = shown["appeal"]
+        assert (appeal["by"], appeal["grounds"], appeal["outcome"], appeal["reasons"]) == (
+            "seller",
+            GROUNDS,
+            None,
+            None,
+        )
+        assert appeal["deposit"] == {"due": "0.000000", "held": "0.000000", "went": None}
+        assert appeal["decide_by"] == shown["deadline"]["at"]
+        assert shown["ruling"]["seller_bps"] == 3_000
+        assert "mona" not in str(shown)
+        assert "appeal" not in [action["action"] for action in shown["available_actions"]]
+
+    def test_is_offered_and_previewed_with_its_deposit(self, client, case_at, job_at):
+        case_at("withdrawn")
+        case = case_at("ruled", job=job_at("delivered", at=clock.now() - 3 * DAY))
+        offered = client.get(f"/disputes/{case.id}").json()["available_actions"]
+
+        shown = client.preview(f"/disputes/{case.id}/appeal", {"grounds": GROUNDS}).json()
+
+        assert [action["href"] for action in offered] == [f"/v1/disputes/{case.id}/appeal"]
+        assert (shown["allowed"], shown["next_state"]) == (True, "appealed")
+        assert shown["effects"] == [
+            {"account": "client.available", "amount": "-1.000000"},
+            {"account": "dispute.appeal_deposit", "amount": "1.000000"},
+        ]
+        assert Dispute.objects.get(pk=case.pk).state == "ruled"
+
+    def test_needs_a_key_and_grounds(self, client, case):
+        no_key = client.post(f"/disputes/{case.id}/appeal", {"grounds": GROUNDS}, key=None)
+        no_grounds = client.post(f"/disputes/{case.id}/appeal", {"grounds": "Unfair."})
+        too_many = client.post(f"/disputes/{case.id}/appeal", {"grounds": "x" * 5_001})
+
+        assert (no_key.status_code, no_key.json()["code"]) == (400, "idempotency_key_required")
+        for answer in (no_grounds, too_many):
+            assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "/grounds")
+        assert Dispute.objects.get(pk=case.pk).state == "ruled"
+
+    def test_is_refused_a_second_time_and_to_a_stranger(self, client, seller, client_for, carol, case):
+        seller.post(f"/disputes/{case.id}/appeal", {"grounds": GROUNDS})
+
+        again = client.post(f"/disputes/{case.id}/appeal", {"grounds": GROUNDS})
+        stranger = client_for(carol).post(f"/disputes/{case.id}/appeal", {"grounds": GROUNDS})
+
+        assert (again.status_code, again.json()["code"]) == (409, "transition_not_allowed")
+        assert stranger.status_code == 404
+
+    def test_that_was_decided_shows_reasons_but_neither_person_nor_notes(self, seller, case, make_senior):
+        seller.post(f"/disputes/{case.id}/appeal", {"grounds": GROUNDS})
+        case.refresh_from_db()
+        appeals.uphold(
+            case.pk,
+            senior=make_senior("serena"),
+            revision=case.revision,
+            reasons=REASONS,
+            private_notes="Between us: the seller was rude.",
+        )
+
+        answer = seller.get(f"/disputes/{case.id}")
+
+        appeal = answer.json()["appeal"]
+        assert (answer.json()["state"], appeal["outcome"], appeal["reasons"]) == ("final", "upheld", REASONS)
+        text = answer.content.decode() + seller.get("/events").content.decode()
+        assert "serena" not in text
+        assert "rude" not in text
+
+
+class TestProposedRuling:
+    def test_is_shown_to_nobody(self, case_at, client, seller, moderator, noon):
+        case = case_at("under_review")
+        ruled(case, moderator, at=noon + 3 * DAY, reason_codes=["fraud"])
+
+        for party in (client, seller):
+            answer = party.get(f"/disputes/{case.id}")
+            assert answer.json()["state"] == "awaiting_approval"
+            assert "ruling" not in answer.json()
+            text = answer.content.decode() + party.get("/events").content.decode()
+            assert "fraud" not in text
+            assert "3000" not in text
+            assert REASONS[:50] not in text
+
+
+def rendered(at) -> str:
+    return at.isoformat().replace("+00:00", "Z")
 
 
 class TestRuling:
     def test_shows_reasons_but_neither_author_nor_notes(self, case_at, client, seller, moderator, alice: Agent):
-        from disputes.tests.conftest import REASONS
-
         case = case_at("ruled")
 
         shown = client.get(f"/disputes/{case.id}").json()
