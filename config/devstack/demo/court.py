@@ -119,7 +119,7 @@ def _posted(job_id: str, ada: Agent, bruno: Agent, *, database_url: str) -> Entr
             " WHERE transfer.reference = %s ORDER BY entry.id",
             [f"job:{job_id}:close"],
         ).fetchall()
-    return [(names.get((kind, owner)) or kinds.get(kind, kind), _signed(units)) for kind, owner, units in rows]
+    return [(names.get((kind, owner)) or kinds.get(kind) or str(kind), _signed(units)) for kind, owner, units in rows]
 
 
 def _compare(shown: Entries, posted: Entries) -> None:
