@@ -21,13 +21,13 @@ class Seal(NamedTuple):
     """A signature, and the published name of the key that made it."""
 
     key_id: str
-    signature: str  # base64url
+    signature: bytes
 
 
 def sign(document: bytes) -> Seal:
     """Sign a document. It must say itself what it is: no two kinds may share their first bytes."""
     key = _key()
-    return Seal(id_of(bytes(key.verify_key)), signatures.write(key.sign(document).signature))
+    return Seal(id_of(bytes(key.verify_key)), key.sign(document).signature)
 
 
 def key_id() -> str:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from disputes.api import disputes, evidence, precedents, settlements
+from disputes.api import disputes, evidence, packs, precedents, settlements
 
 urlpatterns = [
     path("jobs/<uuid:job_id>/dispute", disputes.Opened.as_view()),
@@ -15,5 +15,6 @@ urlpatterns = [
     path("disputes/<uuid:dispute_id>/withdrawal", disputes.Withdrawal.as_view()),
     path("disputes/<uuid:dispute_id>/appeal", disputes.Appeals.as_view()),
     path("disputes/<uuid:dispute_id>/answers", disputes.Answers.as_view()),
+    path("disputes/<uuid:dispute_id>/pack", packs.Pack.as_view()),
     path("precedents", precedents.Precedents.as_view()),
 ]

@@ -208,6 +208,7 @@ SCOPES = {
     "GET /v1/disputes": "jobs:read",
     "GET /v1/disputes/{dispute_id}": "jobs:read",
     "GET /v1/disputes/{dispute_id}/evidence/{number}/file": "jobs:read",
+    "GET /v1/disputes/{dispute_id}/pack": "jobs:read",
     "GET /v1/precedents": "jobs:read",
     **{
         f"POST /v1/disputes/{{dispute_id}}/{action}": "disputes:write"
