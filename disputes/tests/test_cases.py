@@ -4,14 +4,16 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from accounts.errors import NotFound
+from accounts import clock
+from accounts.errors import DomainError, NotFound
 from accounts.models import Agent, Event, User
 from disputes import assignment, cases, deadlines, lifecycle
 from disputes.models import Dispute, DisputeTransition, Ruling
 from disputes.tests.conftest import DAY, HOUR, STATEMENT, ruled
+from escrow import ledger
 from marketplace import lifecycle as job_lifecycle
 from marketplace import locking
-from marketplace.models import Job
+from marketplace.models import Job, Transition
 
 pytestmark = pytest.mark.django_db
 
@@ -142,8 +144,6 @@ class TestDeposit:
     ):
         opened(job_at(), alice, noon)
         job = job_at()
-        from escrow import ledger
-
         everything = balance_of("available", alice) - 400_000
         moves = [ledger.Move("available", str(alice.id), -everything), ledger.Move("suspense", "platform", everything)]
         ledger.post("test:poor", kind="deposit", moves=moves, at=noon)
@@ -388,6 +388,61 @@ class TestTimeLine:
             ("open", "client"),
             ("answer", "seller"),
             ("close_evidence", "system"),
+            ("take", "moderator"),
             ("rule", "moderator"),
             ("finalise", "system"),
         ]
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAtOnce:
+    @pytest.fixture
+    def noon(self):
+        return clock.now() - 4 * DAY
+
+    @pytest.mark.parametrize("turn", range(6))
+    def test_consent_and_a_ruling_leave_one_of_them(self, case_at, alice, bob, moderator, race, turn):
+        case = case_at("under_review")
+        case = cases.withdraw(case.pk, by=alice)
+        held = ledger.balance("hold", f"job:{case.job_id}")
+
+        outcomes = race(
+            *[lambda: cases.withdraw(case.pk, by=bob)] * 4,
+            *[lambda: ruled(case, moderator)] * 4,
+        )
+
+        won = [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
+        assert all(isinstance(outcome, Dispute | DomainError) for outcome in outcomes), outcomes
+        assert len(won) == 1
+        case.refresh_from_db()
+        job = Job.objects.get(pk=case.job_id)
+        assert ledger.balance("hold", f"job:{case.job_id}") == held
+        if case.state == "withdrawn":
+            assert (job.state, Ruling.objects.count()) == ("delivered", 0)
+        else:
+            assert (case.state, job.state, Ruling.objects.get().standing) == ("ruled", "disputed", "standing")
+
+    @pytest.mark.parametrize("turn", range(4))
+    def test_consent_and_settlement_end_a_case_once(self, case_at, job_at, alice, bob, race, turn):
+        case_at("withdrawn")
+        case = case_at("evidence", job=job_at("delivered", at=clock.now()))
+        cases.withdraw(case.pk, by=alice)
+        cases.settle_offer(case.job_id, by=alice, seller_bps=5_000)
+
+        outcomes = race(
+            *[lambda: cases.withdraw(case.pk, by=bob)] * 4,
+            *[lambda: cases.settle_offer(case.job_id, by=bob, seller_bps=5_000)] * 4,
+        )
+
+        assert all(isinstance(outcome, Dispute | Job | DomainError) for outcome in outcomes), outcomes
+        assert ledger.balance("dispute_deposit", case.deposit_key) == 0
+        assert DisputeTransition.objects.filter(dispute=case, to_state__in=Dispute.CLOSED).count() == 1
+
+    def test_of_ten_withdrawals_one_is_done(self, case_at, alice, race):
+        case = case_at()
+
+        outcomes = race(*[lambda: cases.withdraw(case.pk, by=alice)] * 10)
+
+        assert sum(isinstance(outcome, Dispute) for outcome in outcomes) == 1
+        assert all(isinstance(outcome, Dispute | lifecycle.TransitionNotAllowed) for outcome in outcomes)
+        assert Transition.objects.filter(job_id=case.job_id, action="resume").count() == 1
