@@ -4,10 +4,11 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpResponse
+from django.http import FileResponse, Http404, HttpResponse
 from django.views.decorators.http import require_GET
 
 from accounts import audit
+from disputes import images, packs
 from disputes.console import casefile
 from disputes.console.pages import for_case_staff
 from disputes.models import Dispute, Evidence
@@ -22,8 +23,6 @@ POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 @require_GET
 def picture(request: Any, case_id: UUID, number: int) -> HttpResponse:
     """Show a picture among the evidence, decoded and encoded anew."""
-    from disputes import images
-
     item = _item(case_id, number)
     if item.content_type not in PICTURES:
         raise Http404("This item is no picture.")
@@ -58,14 +57,13 @@ def delivery_file(request: Any, case_id: UUID, number: int) -> HttpResponse:
 @for_case_staff
 @require_GET
 def pack(request: Any, case_id: UUID) -> HttpResponse:
-    """Give the whole case as a signed pack."""
-    from disputes import packs
-
+    """Give the whole case as a signed pack, read from disk piece by piece."""
     if not request.user.has_perm("disputes.export_case"):
         raise PermissionDenied
     dispute: Dispute = casefile.find(case_id)
     audit.read(request.user, f"dispute:{case_id}", "exported_case")
-    return _attachment(packs.build(dispute), f"case-{case_id}.zip", content_type="application/zip")
+    file = packs.written(dispute)
+    return _safe(FileResponse(file, as_attachment=True, filename=f"case-{case_id}.zip", content_type="application/zip"))
 
 
 def _item(case_id: UUID, number: int) -> Any:
@@ -77,13 +75,13 @@ def _item(case_id: UUID, number: int) -> Any:
     return item
 
 
-def _attachment(content: bytes, name: str, *, content_type: str = "application/octet-stream") -> HttpResponse:
-    answer = HttpResponse(content, content_type=content_type)
+def _attachment(content: bytes, name: str) -> HttpResponse:
+    answer = HttpResponse(content, content_type="application/octet-stream")
     answer["Content-Disposition"] = f'attachment; filename="{name}"'
     return _safe(answer)
 
 
-def _safe(answer: HttpResponse) -> HttpResponse:
+def _safe(answer: Any) -> Any:
     answer["X-Content-Type-Options"] = "nosniff"
     answer["Content-Security-Policy"] = POLICY
     return answer

@@ -6,13 +6,11 @@ from uuid import uuid4
 from django import forms
 
 from accounts.models import User
-from disputes import arbitration, assignment, questions
+from disputes import approvals, arbitration, assignment, questions
 from disputes.console.asking import Once
 from disputes.decisions import Decision
 from disputes.models import Deposit, Dispute, Party, Reason
 from marketplace.models import Job
-
-REASON_CHARS = assignment.REASON_CHARS
 
 
 class SplitForm(forms.Form):
@@ -108,14 +106,16 @@ class RulingForm(SplitForm):
 
 
 # --- the smaller verbs ----------------------------------------------------------------------------------------------
-def _reason(**options: Any) -> forms.CharField:
-    least, most = REASON_CHARS
+def _reason(
+    chars: tuple[int, int] = assignment.REASON_CHARS, help_text: str = "For colleagues. {} to {} characters."
+) -> forms.CharField:
+    least, most = chars
     return forms.CharField(
         label="Reason",
         min_length=least,
         max_length=most,
         widget=forms.Textarea(attrs={"rows": 3, "maxlength": most}),
-        **{"help_text": f"For colleagues, kept with your name. {least} to {most} characters."} | options,
+        help_text=help_text.format(least, most),
     )
 
 
@@ -161,14 +161,14 @@ class Approval(Once):
     reason = forms.CharField(
         label="Remark",
         required=False,
-        max_length=REASON_CHARS[1],
-        widget=forms.Textarea(attrs={"rows": 2, "maxlength": REASON_CHARS[1]}),
+        max_length=approvals.REASON_CHARS[1],
+        widget=forms.Textarea(attrs={"rows": 2, "maxlength": approvals.REASON_CHARS[1]}),
         help_text="If you want to leave one for colleagues.",
     )
 
 
 class Return(Once):
-    reason = _reason(help_text="The author reads why. {} to {} characters.".format(*REASON_CHARS))
+    reason = _reason(approvals.REASON_CHARS, "The author reads why, the parties do not. {} to {:,} characters.")
 
 
 class Upholding(Once):

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts import clock, idempotency
 from accounts.errors import DomainError
-from disputes import arbitration, decisions, lifecycle, precedents, rulings
+from disputes import appeals, arbitration, decisions, lifecycle, precedents, rulings
 from disputes.console import asking, casefile, guidance, powers, timeline
 from disputes.console import queue as queues
 from disputes.console.asking import page as _page
@@ -91,8 +91,6 @@ def ruling(request: Any, case_id: UUID) -> HttpResponse:
 @require_POST
 def confirm(request: Any, case_id: UUID) -> HttpResponse:
     """Rule, or replace the ruling that is appealed. A second click changes nothing; what is refused keeps its words."""
-    from disputes import appeals
-
     dispute = casefile.find(case_id)
     form = RulingForm.for_case(dispute, dispute.job, request.POST)
     if not form.is_valid():

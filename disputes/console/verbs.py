@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from accounts.models import User
-from disputes import assignment, candidates, conflicts, decisions, lifecycle, questions, rulings
+from disputes import appeals, approvals, assignment, candidates, conflicts, decisions, lifecycle, questions, rulings
 from disputes.console import asking, casefile, forms
 from disputes.console.asking import Question
 from disputes.console.pages import for_case_staff
@@ -124,8 +124,6 @@ def question(request: Any, case_id: UUID) -> HttpResponse:
 @_asks
 def approve(request: Any, case_id: UUID) -> HttpResponse:
     """Say the second word: yes."""
-    from disputes import approvals
-
     dispute = casefile.find(case_id)
     appealed = lifecycle.is_appealed(dispute)
     return _about(
@@ -149,8 +147,6 @@ def approve(request: Any, case_id: UUID) -> HttpResponse:
 @_asks
 def send_back(request: Any, case_id: UUID) -> HttpResponse:
     """Say the second word: no."""
-    from disputes import approvals
-
     dispute = casefile.find(case_id)
     return _about(
         request,
@@ -172,8 +168,6 @@ def send_back(request: Any, case_id: UUID) -> HttpResponse:
 @_asks
 def uphold(request: Any, case_id: UUID) -> HttpResponse:
     """Let the ruling stand that was appealed."""
-    from disputes import appeals
-
     dispute = casefile.find(case_id)
     appeal = Appeal.objects.filter(dispute=dispute).first()
     return _about(

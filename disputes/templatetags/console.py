@@ -110,6 +110,14 @@ def is_nested(value: Any) -> bool:
 
 
 @register.filter
+def meant(value: Any, field: str) -> str:
+    """Say what a number of the terms means to people: seconds as a span, basis points as per cent."""
+    if not isinstance(value, int):
+        return ""
+    return duration(value) if field.endswith("_seconds") else percent(value) if field.endswith("_bps") else ""
+
+
+@register.filter
 def is_picture(content_type: str) -> bool:
     """Tell whether a page shows this kind of file, encoded anew."""
     return content_type in ("image/png", "image/jpeg")
