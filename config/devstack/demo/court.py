@@ -1,6 +1,8 @@
 """One person rules and another approves, by the forms every moderator uses; then the window for an appeal passes."""
 
+import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -43,47 +45,51 @@ def decide(ada: Agent, bruno: Agent, dispute: dict[str, Any], *, stack: dict[str
     tell("Bailee", "waits for the evidence window to close")
     ada.until(path, lambda case: case["state"] != "evidence", what="the end of the evidence window")
     case_id = dispute["id"]
-    author = _persistently(lambda: _holder(staff, case_id), "the assignment of the case")
-    shown = _persistently(lambda: _rule(author, case_id), "the ruling")
-    waits = ada.get(path)
-    if waits["state"] != "awaiting_approval" or waits["ruling"] is not None:
-        raise NeverHappened(f"a ruling that waits for a second person; the case is {waits['state']}")
+    author = staff[_holder(staff["admin"], case_id)]
+    shown: list[Entries] = []
+    _until_it_is(ada, path, "awaiting_approval", lambda: _rule(author, case_id, shown))
+    if ada.get(path).get("ruling"):
+        raise NeverHappened("a ruling that waits for a second person before the parties read it")
     aside("price and bond reach the amount above which a second person must agree; the parties are told nothing yet")
     second = next(staff[role] for role in SECONDS if staff[role] is not author)
-    _persistently(lambda: _approve(second, case_id), "the approval")
-    ruled = ada.until(path, lambda case: case["state"] == "ruled", what="the approved ruling")
+    ruled = _until_it_is(ada, path, "ruled", lambda: _approve(second, case_id))
     if ruled["ruling"]["is_default"]:
         raise NeverHappened("the moderator's ruling: the default was taken in its place")
     aside(f"appeal by {ruled['ruling']['appeal_by']}; no money has moved")
     ada.until(path, lambda case: case["state"] == "final", what="the end of the appeal window")
     job = bruno.until(f"/jobs/{dispute['job_id']}", lambda job: job["state"] == "resolved", what="the resolved job")
     tell("Bailee", f"executes the ruling: the job is {job['state']}")
-    _compare(shown, _posted(job["id"], ada, bruno, database_url=stack["database_url"]))
+    _compare(shown[-1], _posted(job["id"], ada, bruno, database_url=stack["database_url"]))
     for agent in (ada, bruno):
         _told(agent, dispute["id"])
 
 
 # --- what people do -------------------------------------------------------------------------------------------------
-def _holder(staff: dict[str, Person], case_id: str) -> Person:
-    """Find out who was given the case; the admin's page says so to whoever may see cases."""
-    reader = staff["admin"]
-    while (name := holder_of(reader.open(f"/admin/cases/{case_id}/"))) is None:
+def _holder(reader: Person, case_id: str) -> str:
+    """Find out who was given the case: its page says so to whoever may see cases."""
+    name = None
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while name is None:
+        with contextlib.suppress(httpx2.TransportError):
+            name = holder_of(reader.open(f"/admin/cases/{case_id}/"))
+        if time.monotonic() > give_up:
+            raise NeverHappened(f"the assignment of the case within {PATIENCE_SECONDS:.0f} s")
         time.sleep(0.5)
     tell("Bailee", f"has given the case to {name}, who has the fewest and no tie to either side")
-    return staff[name]
+    return name
 
 
-def _rule(author: Person, case_id: str) -> Entries:
-    """Rule in the admin; answer the entries that the moderator was shown. A ruling that was made stands."""
+def _rule(author: Person, case_id: str, shown: list[Entries]) -> None:
+    """Rule in the admin, and remember the entries that the moderator was shown."""
     page = author.open(f"/admin/cases/{case_id}/")
     tell(author.name, "reads the whole case on one page: terms, deliveries, evidence, findings, similar cases")
     review = author.send(page, f"/cases/{case_id}/ruling/", **RULING)
     tell(author.name, "fills in the ruling and sees, before it counts, every entry that it will post:")
     for account, amount in review.entries:
         entry(account, amount)
+    shown.append(review.entries)
     author.send(review, f"/cases/{case_id}/ruling/confirm/")
     tell(author.name, f"rules: {int(str(RULING['seller_bps'])) / 100:g} % of the price to the seller")
-    return review.entries
 
 
 def _approve(second: Person, case_id: str) -> None:
@@ -94,16 +100,21 @@ def _approve(second: Person, case_id: str) -> None:
     tell(second.name, "reads ruling and reasons, and agrees: now the ruling stands, and both parties are told")
 
 
-def _persistently(act: Any, what: str) -> Any:
-    """Begin anew where the line breaks: a step that was made stands, and is refused the second time."""
+def _until_it_is(witness: Agent, path: str, state: str, act: Callable[[], None]) -> dict[str, Any]:
+    """
+    Do something until the case is in a state. Where the line breaks, begin anew: what was done stands, once.
+
+    :raises NeverHappened: if it was done and did not count, or the admin does not answer
+    """
     give_up = time.monotonic() + PATIENCE_SECONDS
-    while True:
+    while (case := witness.get(path))["state"] != state:
         try:
-            return act()
-        except httpx2.TransportError as broken:
-            if time.monotonic() > give_up:
-                raise NeverHappened(f"{what}: the admin did not answer for {PATIENCE_SECONDS:.0f} s") from broken
+            act()
+        except httpx2.TransportError:
             time.sleep(0.5)
+        if time.monotonic() > give_up:
+            raise NeverHappened(f"the case {state} within {PATIENCE_SECONDS:.0f} s: it is {case['state']}")
+    return case
 
 
 # --- what came of it ------------------------------------------------------------------------------------------------
