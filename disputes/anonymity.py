@@ -32,8 +32,8 @@ def anonymised(text: str, known: Known) -> str:
     for pattern, instead in _PATTERNS:
         text = pattern.sub(instead, text)
     for name, instead in sorted(known.names, key=lambda pair: -len(pair[0])):
-        if pattern := _pattern_of(name):
-            text = pattern.sub(instead, text)
+        if named := _pattern_of(name):
+            text = named.sub(instead, text)
     return _without_amounts(text, known.amounts_units)
 
 

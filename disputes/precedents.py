@@ -285,5 +285,14 @@ def _count(reason: str, band: str | None, itself: UUID | None) -> Outcomes:
             """,
             [reason, band, band, itself, itself, COMPARED],
         )
-        *counts, median = cursor.fetchone()
-    return Outcomes(*counts, None if median is None else round(median), band is None)
+        seller_full, split, client_full, redo, defaults, total, median = cursor.fetchone()
+    return Outcomes(
+        seller_full=seller_full,
+        split=split,
+        client_full=client_full,
+        redo=redo,
+        defaults=defaults,
+        total=total,
+        median_seller_bps=None if median is None else round(median),
+        any_price=band is None,
+    )

@@ -3,6 +3,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import transaction
+from django.urls import reverse
 
 from accounts import ids
 from disputes import arbitration, evidence, precedents
@@ -401,3 +402,61 @@ class TestPreviewOfADispute:
         answer = client_for(alice).post(f"/jobs/{job.id}/dispute?preview=true", self.BODY)
 
         assert (answer.json()["allowed"], answer.json()["precedents"]) == (False, None)
+
+
+class TestPage:
+    def see(self, client, query=""):
+        return client.get(reverse("admin:precedents") + query)
+
+    @pytest.fixture
+    def reader(self, client, sign_in, moderator):
+        return sign_in(client, moderator)
+
+    def test_shows_what_was_decided(self, make_precedent, reader):
+        make_precedent(reasons="<script>alert(1)</script> came \u202elate.")
+
+        text = self.see(reader).content.decode()
+
+        assert "&lt;script&gt;alert(1)&lt;/script&gt; came \\u{202E}late." in text
+        assert "50 % to the seller" in text
+        assert "alice" not in text
+
+    def test_finds_by_words_and_reason(self, make_precedent, reader):
+        make_precedent(reason="unusable", reasons="A broken archive.")
+        make_precedent(reasons="A copied text.")
+
+        assert "broken archive" in self.see(reader, "?q=archives&reason=unusable").content.decode()
+        assert "No precedent matches." in self.see(reader, "?q=archives&reason=late").content.decode()
+
+    def test_goes_from_page_to_page(self, make_precedent, reader, monkeypatch):
+        from disputes.console import precedents as pages
+
+        monkeypatch.setattr(pages, "SHOWN", 2)
+        rows, seen, query = {make_precedent().pk for _ in range(5)}, [], ""
+
+        while query is not None:
+            answer = self.see(reader, query)
+            seen += [row.pk for row in answer.context["rows"]]
+            query = answer.context["more"]
+
+        assert (len(seen), set(seen)) == (5, rows)
+
+    @pytest.mark.parametrize(
+        "query", ["?reason=tired", "?q=" + "a" * 300, "?q=%00", "?after=x", "?after=2026-11-26~y", "?after=~", "?q=%FF"]
+    )
+    def test_answers_whatever_is_asked(self, make_precedent, reader, query):
+        make_precedent()
+
+        assert self.see(reader, query).status_code == 200
+
+    def test_is_for_staff_who_may_see_them(self, client, sign_in, make_staff):
+        sign_in(client, make_staff("tilda", "Treasurers"))
+
+        assert self.see(client).status_code == 403
+
+    def test_takes_as_many_statements_for_many_rows(self, make_precedent, reader, django_assert_max_num_queries):
+        for _ in range(10):
+            make_precedent()
+
+        with django_assert_max_num_queries(8):
+            self.see(reader)
