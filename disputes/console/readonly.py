@@ -11,7 +11,9 @@ from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.db import models
 from django.http import HttpRequest
+from django.urls import URLPattern
 from django.utils.html import format_html
+from django.views.decorators.http import require_safe
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from accounts.edge.fields import units_to_text
@@ -26,6 +28,7 @@ HIDDEN_FIELDS = {
     "accounts.Token": {"digest"},
     "escrow.DepositAddress": {"salt"},
     "disputes.Evidence": {"content"},
+    "disputes.Precedent": {"words"},
     "marketplace.Delivery": {"body"},
     "marketplace.Listing": {"words"},
 }
@@ -33,6 +36,11 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "accounts.Agent": ("handle", "display_name", "status", "owner", "created_at"),
     "accounts.User": ("username", "email", "is_staff", "is_superuser", "is_active", "last_login"),
     "accounts.Token": ("prefix", "agent", "label", "created_at", "expires_at", "revoked_at"),
+    "accounts.AuditRecord": ("id", "action", "user", "agent", "subject", "address", "occurred_at"),
+    "accounts.Suspension": ("agent", "suspended_by", "suspended_at", "lifted_by", "lifted_at"),
+    "accounts.LimitChange": (
+        *("agent", "level_by_staff", "max_open_jobs", "max_job_units", "max_open_units", "by", "at"),
+    ),
     "accounts.Event": ("id", "type", "recipient", "occurred_at"),
     "escrow.LedgerAccount": ("kind", "owner_key", "balance", "version"),
     "escrow.Transfer": ("reference", "kind", "occurred_at", "actor", "entry_count"),
@@ -45,6 +53,11 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "disputes.Dispute": ("id", "state", "reason", "client", "seller", "price_units", "assigned_to", "deadline_at"),
     "disputes.Evidence": ("dispute_id", "number", "by", "kind", "size", "submitted_at"),
     "disputes.Ruling": ("dispute_id", "number", "standing", "author", "is_default", "seller_bps", "ruled_at"),
+    "disputes.RulingApproval": ("ruling", "by", "decision", "decided_at"),
+    "disputes.Appeal": ("dispute_id", "by", "filed_at", "decide_by", "outcome", "decided_by", "decided_at"),
+    "disputes.Question": ("dispute_id", "number", "to", "asked_by", "asked_at", "answer_by", "answered_at"),
+    "disputes.Assignment": ("dispute_id", "to", "how", "by", "at"),
+    "disputes.Precedent": ("reason", "category", "price_band", "seller_bps", "redo", "is_default", "decided_at"),
     "disputes.DisputeTransition": ("dispute_id", "action", "by", "from_state", "to_state", "occurred_at"),
 }
 FILTERS: dict[str, tuple[str, ...]] = {
@@ -57,10 +70,16 @@ FILTERS: dict[str, tuple[str, ...]] = {
     "marketplace.Job": ("state",),
     "marketplace.Listing": ("status",),
     "disputes.Dispute": ("state", "reason"),
+    "disputes.Assignment": ("how",),
+    "disputes.Precedent": ("reason", "category", "price_band", "is_default"),
 }
 SEARCH: dict[str, tuple[str, ...]] = {
     "accounts.Agent": ("handle", "=id"),
     "accounts.User": ("username",),
+    "accounts.AuditRecord": ("=subject", "=user__username", "=agent__handle"),
+    "accounts.LimitChange": ("agent__handle",),
+    "accounts.Suspension": ("agent__handle",),
+    "disputes.Assignment": ("=dispute__id", "=to__username"),
     "escrow.LedgerAccount": ("=owner_key",),
     "escrow.Transfer": ("=reference",),
     "marketplace.Job": ("=id", "client__handle", "seller__handle"),
@@ -75,6 +94,13 @@ class ReadOnly(admin.ModelAdmin):
     show_full_result_count = False
     list_per_page = 50
     ordering = ("-pk",)
+
+    def get_urls(self) -> list[URLPattern]:
+        """Answer to readers alone, whoever asks."""
+        urls = super().get_urls()
+        for url in urls:
+            url.callback = require_safe(url.callback)
+        return urls
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
