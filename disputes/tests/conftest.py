@@ -1,9 +1,11 @@
 """Jobs and cases in every state, made by the verbs themselves at chosen moments."""
 
+import functools
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 
 from accounts import staff
@@ -140,6 +142,9 @@ def replaced(case: Dispute, senior: User, *, at: datetime | None = None, **given
     return appeals.replace(case.id, senior=senior, **(plan | given))
 
 
+_hashed = functools.cache(make_password)  # takes its time, on purpose
+
+
 @pytest.fixture
 def make_staff(db: None) -> Any:
     """Make somebody who works here, in the groups as they are."""
@@ -147,7 +152,7 @@ def make_staff(db: None) -> Any:
     def make(username: str, *groups: str, **fields: Any) -> User:
         if not Group.objects.filter(name="Senior moderators").exists():
             staff.prepare_groups()
-        user = User.objects.create_user(username, password="a long password", is_staff=True, **fields)
+        user = User.objects.create(username=username, password=_hashed("a long password"), is_staff=True, **fields)
         user.groups.set(Group.objects.filter(name__in=groups))
         return user
 
