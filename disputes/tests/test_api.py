@@ -1,12 +1,19 @@
 """The disputes over HTTP: shapes, scopes, refusals, previews."""
 
 import hashlib
+import json
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from drf_spectacular.generators import SchemaGenerator
+from jsonschema import Draft202012Validator, FormatChecker
 
 from accounts import clock, ids
 from accounts.models import Agent
 from disputes import appeals, deadlines, evidence, questions
+from disputes.api import rendering
+from disputes.decisions import Decision
 from disputes.models import Dispute, Evidence
 from disputes.tests.conftest import DAY, REASONS, STATEMENT, ruled
 from disputes.tests.uploads import upload
@@ -589,3 +596,64 @@ class TestRuling:
         assert shown["state"] == "final"
         assert shown["ruling"]["is_default"] is True
         assert shown["ruling"]["seller_bps"] == 5_000
+
+
+@pytest.fixture(scope="module")
+def shape():
+    document = json.loads(json.dumps(SchemaGenerator().get_schema(request=None, public=True), default=str))
+    for schema in document["components"]["schemas"].values():
+        if "properties" in schema:
+            schema["additionalProperties"] = False
+    schema = {"$ref": "#/components/schemas/DisputeShape", "components": document["components"]}
+    return Draft202012Validator(schema, format_checker=FormatChecker())
+
+
+class TestShape:
+    """Every answer has what the OpenAPI document says, and nothing beside it."""
+
+    @pytest.mark.parametrize(
+        "state",
+        ["awaiting_answer", "evidence", "under_review", "ruled", "appealed", "final", "settled", "withdrawn"],
+    )
+    def test_is_as_documented(self, shape, case_at, alice, bob, moderator, noon, state):
+        case = case_at("ruled" if state == "appealed" else state)
+        if state == "evidence":
+            evidence.submit(case.pk, by=alice, item=evidence.from_file(b"%PDF-1.7", "terms.pdf"), at=noon + DAY)
+        if state == "under_review":
+            text = "Which chapters did you deliver?"
+            asked = {"to": "seller", "text": text, "revision": case.revision, "at": noon + 3 * DAY}
+            question = questions.ask(case.pk, moderator=moderator, **asked)
+            questions.answer(case.pk, by=bob, question_id=question.id, text="Three.", at=noon + 3 * DAY)
+        if state == "appealed":
+            appeals.file(case.pk, appellant=bob, grounds=GROUNDS, at=noon + 3 * DAY)
+        whole = rendering.whole(Dispute.objects.filter(pk=case.pk))
+
+        for party in (alice, bob):
+            shown = rendering.dispute(whole.get(), viewer=party, at=noon + 3 * DAY)
+            assert [error.message for error in shape.iter_errors(json.loads(json.dumps(shown)))] == []
+
+    def test_of_a_redo_has_no_share(self, shape, case_at, alice, moderator, noon):
+        case = case_at("under_review")
+        ruled(case, moderator, at=noon + 3 * DAY, decision=Decision(seller_bps=0, bond_to="seller", redo=True))
+
+        shown = rendering.dispute(rendering.whole(Dispute.objects.all()).get(), viewer=alice, at=noon + 3 * DAY)
+
+        assert (shown["ruling"]["seller_bps"], shown["ruling"]["redo"]) == (None, True)
+        assert [error.message for error in shape.iter_errors(json.loads(json.dumps(shown)))] == []
+
+
+class TestList:
+    def test_costs_the_same_however_many_there_are_and_whatever_state_they_are_in(
+        self, client, case_at, job_at, alice, bob, moderator, noon, django_assert_num_queries
+    ):
+        with CaptureQueriesContext(connection) as empty:
+            client.get("/disputes")
+        for state in ("awaiting_answer", "evidence", "under_review", "ruled", "final"):
+            case_at(state, job=job_at())
+        appealed = case_at("ruled", job=job_at())
+        appeals.file(appealed.pk, appellant=bob, grounds=GROUNDS, at=noon + 3 * DAY)
+
+        with django_assert_num_queries(len(empty) + 3):  # evidence, questions, rulings
+            listed = client.get("/disputes").json()["data"]
+
+        assert [case.get("appeal", {}).get("by") for case in listed] == ["seller", None, None, None, None, None]
