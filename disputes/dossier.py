@@ -13,6 +13,7 @@ from django.db.models import Q
 
 from accounts.edge.fields import units_to_text
 from accounts.errors import TryLater
+from disputes import filetypes
 from disputes.models import Appeal, Dispute, DisputeTransition, Evidence, Party, Question, Ruling
 from escrow.ledger import Move
 from escrow.models import Entry, LedgerAccount, Transfer
@@ -158,20 +159,8 @@ def _items(dispute: Dispute) -> list[Any]:
     return list(rows.annotate(kept=Q(content__isnull=False)))
 
 
-# Members are named by us: a party's file name goes to no disk.
-_ENDINGS = {
-    "text/plain": "txt",
-    "application/json": "json",
-    "application/pdf": "pdf",
-    "image/png": "png",
-    "image/jpeg": "jpg",
-    "application/zip": "zip",
-}
-
-
 def _item(item: Any) -> dict[str, Any]:
     """Describe an item by what its `chain_hash` is reckoned from (docs/disputes.md)."""
-    ending = _ENDINGS.get(item.content_type.split(";")[0], "bin")
     return {
         "number": item.number,
         "by": item.by,
@@ -182,7 +171,8 @@ def _item(item: Any) -> dict[str, Any]:
         "sha256": bytes(item.sha256).hex(),
         "chain_hash": bytes(item.chain_hash).hex(),
         "submitted_at": item.submitted_at.astimezone(UTC).isoformat(timespec="microseconds"),
-        "file": f"evidence/{item.number}.{ending}" if item.kept else None,
+        # Named by us: a party's file name goes to no disk.
+        "file": f"evidence/{item.number}.{filetypes.extension_of(item.content_type)}" if item.kept else None,
     }
 
 
