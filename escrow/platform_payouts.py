@@ -13,7 +13,7 @@ from accounts import clock, ids, pauses
 from accounts.edge.fields import units_to_text
 from accounts.errors import Invalid
 from accounts.models import User
-from escrow import address_book, withdrawal_limits, withdrawals
+from escrow import address_book, conflicts, withdrawal_limits, withdrawals
 from escrow.chain import network
 from escrow.models import Withdrawal
 
@@ -23,7 +23,9 @@ def request(*, by: User, amount_units: int, address: bytes, note: str, at: datet
     """
     Ask for a payout of income: it is set aside now, and waits for another treasurer, for two when it is large.
 
-    :raises NotAllowed: if the person is no treasurer; :raises Paused: while withdrawals are
+    :raises NotAllowed: if the person is no treasurer, or owns an agent that is paid at this address
+    :raises interests.ConflictOfInterest: if an agent of theirs has traded with one that is
+    :raises Paused: while withdrawals are
     :raises Invalid: below the minimum, without a note, or to an address that nothing may be paid to
     :raises ledger.InsufficientFunds: if fees and penalties do not cover it
     """
@@ -34,6 +36,7 @@ def request(*, by: User, amount_units: int, address: bytes, note: str, at: datet
         least = units_to_text(settings.WITHDRAWAL_MINIMUM_UNITS)
         raise Invalid.at("/amount", "below_minimum", f"At least {least} USDC.")
     address_book.refuse_unpayable(address, pointer="/address")
+    conflicts.require_none(by, conflicts.paid_at(address))
     at = at or clock.now()
     here = network.current()
     withdrawal = Withdrawal(

@@ -18,7 +18,7 @@ from django.db import transaction
 from accounts import alerts, audit, clock, ids
 from accounts.errors import Conflict, Invalid, NotAllowed, NotFound
 from accounts.models import Agent, User
-from escrow import guard, heads, ledger, outflows, payouts, relays, withdrawal_moves, withdrawals
+from escrow import conflicts, guard, heads, ledger, outflows, payouts, relays, withdrawal_moves, withdrawals
 from escrow import withdrawal_table as table
 from escrow.chain import network, rpc, usdc
 from escrow.ledger import Move
@@ -89,8 +89,7 @@ def write_off(outflow_id: UUID, *, by: User, reason: str, at: datetime | None = 
     :raises NotYet: if it is not a matter for people; :raises Conflict: if it is explained
     """
     outflow = _for_people(outflow_id, by=by, reason=reason)
-    if any(agent.owner_id == by.pk for agent in agents_of(outflow)):
-        raise withdrawals.OwnWithdrawal
+    conflicts.require_none(by, agents_of(outflow))
     at, before = at or clock.now(), audit.state_of(outflow)
     _explain(outflow, Explanation.WRITTEN_OFF, at=at, by=by, reason=reason)
     moves = [
@@ -105,8 +104,7 @@ def write_off(outflow_id: UUID, *, by: User, reason: str, at: datetime | None = 
 
 def agents_of(outflow: Outflow) -> list[Agent]:
     """Whose payout it may have been: the agents that have, or had, the receiver in their address book."""
-    entries = AddressBookEntry.objects.filter(address=outflow.receiver)
-    return list(Agent.objects.filter(pk__in=entries.values("agent")).order_by("pk"))
+    return conflicts.paid_at(outflow.receiver)
 
 
 def _recognise(node: rpc.Node, here: network.Network, used: usdc.AuthorizationLog, finalized: rpc.Block) -> bool:
@@ -183,8 +181,7 @@ def _attribute(outflow_id: UUID, *, short_units: int, agent_id: UUID, by: User, 
     agent = next((one for one in agents if one.pk == agent_id), None)
     if agent is None:
         raise Invalid.at("/agent_id", "not_its_address", "This agent never had that address in its address book.")
-    if any(one.owner_id == by.pk for one in agents):  # saying that it was another's clears their own
-        raise withdrawals.OwnWithdrawal
+    conflicts.require_none(by, agents)  # saying that it was another's clears their own
     before = audit.state_of(outflow)
     outflow.by, outflow.reason = by, reason[:500]
     _debit(outflow, agent, short_units=short_units, actor=f"user:{by.pk}", at=at)

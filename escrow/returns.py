@@ -8,7 +8,7 @@ from django.db import transaction
 from accounts import clock, ids, pauses
 from accounts.errors import Conflict, NotFound
 from accounts.models import User
-from escrow import address_book, withdrawals
+from escrow import address_book, conflicts, withdrawals
 from escrow.models import Deposit, Withdrawal
 
 State = Withdrawal.State
@@ -31,7 +31,9 @@ def request(deposit_id: UUID, *, by: User, note: str, at: datetime | None = None
     """
     Ask to send a deposit in suspense back to its sender; another treasurer has to agree.
 
-    :raises NotAllowed: if the person is no treasurer; :raises Paused: while withdrawals are
+    :raises NotAllowed: if the person is no treasurer, or owns an agent that is paid at the sender's address
+    :raises interests.ConflictOfInterest: if an agent of theirs has traded with one that is
+    :raises Paused: while withdrawals are
     :raises NotFound: if there is no such deposit; :raises Invalid: without a note, or if its sender cannot be paid
     :raises NotReturnable: if it is somebody's, or not in suspense; :raises ReturnedAlready: if it goes back already
     """
@@ -43,6 +45,7 @@ def request(deposit_id: UUID, *, by: User, note: str, at: datetime | None = None
         raise NotFound
     require_in_suspense(deposit)
     address_book.refuse_unpayable(deposit.sender, pointer="/deposit_id")
+    conflicts.require_none(by, conflicts.paid_at(deposit.sender))
     if deposit.returned_by.exclude(state__in=CAME_BACK).exists():
         raise ReturnedAlready
     at = at or clock.now()

@@ -19,9 +19,10 @@ from accounts.edge.fields import units_to_text
 from accounts.errors import Conflict, Invalid, NotAllowed, NotFound
 from accounts.events import log
 from accounts.models import Agent, Token, User
-from escrow import address_book, guard, ledger, treasury, withdrawal_limits, withdrawal_moves
+from escrow import address_book, conflicts, guard, ledger, treasury, withdrawal_limits, withdrawal_moves
 from escrow import withdrawal_table as table
 from escrow.chain import addresses, network
+from escrow.conflicts import OwnWithdrawal
 from escrow.ledger import Move
 from escrow.models import Deposit, Entry, Withdrawal, WithdrawalApproval
 from escrow.withdrawal_table import Action
@@ -33,10 +34,6 @@ NOTE_CHARS = 500
 class RevisionChanged(Conflict):
     code = "revision_changed"
     title = "The withdrawal is not what was approved"
-
-
-class OwnWithdrawal(NotAllowed):
-    title = "Nobody approves a payout of an agent they own, or one they asked for"
 
 
 @transaction.atomic
@@ -141,13 +138,15 @@ def approve(
     Let a held payout go, as one of the treasurers it needs.
 
     :raises NotAllowed: if the person may not approve, or owns the agent
+    :raises interests.ConflictOfInterest: if an agent of theirs has traded with it
     :raises RevisionChanged: if the row is not the one the person saw
     :raises table.TransitionNotAllowed: if it is not held, or `approve_by` is over
     """
     withdrawal = lock(withdrawal_id)
     require_treasurer(by)
-    if by.pk in (withdrawal.asked_by_id, withdrawal.agent and withdrawal.agent.owner_id):
+    if by.pk == withdrawal.asked_by_id:
         raise OwnWithdrawal
+    conflicts.require_none(by, conflicts.agents_of(withdrawal))
     if withdrawal.state != State.HELD:
         raise table.TransitionNotAllowed("The withdrawal is not held.", state=withdrawal.state)
     if withdrawal.revision != revision:
@@ -186,13 +185,15 @@ def reject(
     """
     Refuse a held payout, by a treasurer or because nobody approved it in time; the money is back at once.
 
-    :raises NotAllowed: if the person may not
+    :raises NotAllowed: if the person may not, or owns the agent
+    :raises interests.ConflictOfInterest: if an agent of theirs has traded with it
     :raises RevisionChanged: if the row is not the one the person saw
     :raises table.TransitionNotAllowed: if it is not held
     """
     withdrawal = lock(withdrawal_id)
     if by is not None:
         require_treasurer(by)
+        conflicts.require_none(by, conflicts.agents_of(withdrawal))
     if revision is not None and withdrawal.state == State.HELD and withdrawal.revision != revision:
         raise RevisionChanged(revision=withdrawal.revision)
     before = audit.state_of(withdrawal)
