@@ -19,7 +19,7 @@ PAGES = (
     ("Agents", "admin:agents", "accounts.view_agent"),
     ("Treasury", "admin:treasury", "escrow.view_treasury"),
     ("Precedents", "admin:precedents", "disputes.view_precedent"),
-    ("Report", "admin:report", "disputes.view_dispute"),
+    ("Report", "admin:report", "disputes.read_report"),
     ("Audit", "admin:audit_log", "accounts.view_auditrecord"),
 )
 
