@@ -241,6 +241,16 @@ class TestAnswer:
         with pytest.raises(NotFound):
             questions.answer(case.pk, by=bob, question_id=ids.uuid7(), text="Three.", at=review + DAY)
 
+    def test_to_the_question_of_another_case_is_refused(self, case, case_at, ask, moderator, bob, review):
+        ask()
+        other = case_at("under_review")
+        foreign = questions.ask(
+            other.pk, moderator=moderator, to="seller", text=ASKED, revision=other.revision, at=review + DAY
+        )
+
+        with pytest.raises(NotFound):
+            questions.answer(case.pk, by=bob, question_id=foreign.id, text="Three.", at=review + DAY)
+
     def test_of_nothing_is_refused(self, case, ask, bob, review):
         question = ask()
 
