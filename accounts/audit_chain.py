@@ -32,9 +32,11 @@ COLUMNS = (
 )  # fmt: skip
 # The same in SQL, each as a value that the driver reads in one way.
 SELECTED = (
-    "r.id, r.epoch, r.xid::text, r.action, r.user_id, r.agent_id::text, r.subject, r.before, r.after, r.facts::text,"
-    " r.reason, r.address, r.request_id, r.occurred_at"
+    "r.id, r.epoch, r.xid::text, r.action, r.user_id::text, r.agent_id::text, r.subject, r.before, r.after,"
+    " r.facts::text, r.reason, r.address, r.request_id, r.occurred_at"
 )
+# No transaction is open that could still add a record before such a one.
+FINISHED = "(r.epoch < accounts_event_epoch() OR r.xid < pg_snapshot_xmin(pg_current_snapshot()))"
 
 
 class ChainBroken(Exception):
@@ -176,8 +178,7 @@ def _after(end: Head, limit: int) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {SELECTED} FROM accounts_auditrecord r"
-            " WHERE (r.epoch, r.xid, r.id) > (%s, %s::xid8, %s)"
-            " AND (r.epoch < accounts_event_epoch() OR r.xid < pg_snapshot_xmin(pg_current_snapshot()))"
+            f" WHERE (r.epoch, r.xid, r.id) > (%s, %s::xid8, %s) AND {FINISHED}"
             " ORDER BY r.epoch, r.xid, r.id LIMIT %s",
             [*end.order, limit],
         )

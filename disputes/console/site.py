@@ -46,11 +46,12 @@ class Console(admin.AdminSite):
         return answer
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        from disputes.console import agents
+        from disputes.console import agents, auditlog, precedents, report
         from disputes.console import urls as cases  # the apps' models are loaded by now, and not when this module is
         from escrow.console import urls as treasury
 
-        ours = [url for pages in (agents, cases, treasury) for url in pages.under(self.admin_view)]
+        parts = (agents, auditlog, report, cases, precedents, treasury)
+        ours = [url for pages in parts for url in pages.under(self.admin_view)]
         return ours + super().get_urls()
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
