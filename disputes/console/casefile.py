@@ -98,6 +98,7 @@ def read(case_id: UUID) -> CaseFile:
     agreed = next((offer for offer in offers if offer.terms_hash == job.agreed_terms_hash), None)
     by_standing = {ruling.standing: ruling for ruling in rulings}
     standing = by_standing.get(Ruling.Standing.STANDING)
+    dispute.standing = [standing] if standing else []  # type: ignore[attr-defined]  # as rulings.standing looks for it
     return CaseFile(
         dispute=dispute,
         job=job,

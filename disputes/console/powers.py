@@ -43,7 +43,9 @@ def of(user: Any, dispute: Dispute, at: datetime, *, proposed: Ruling | None = N
         why_not = _why_not_now(dispute, wanted, at)
     may = set() if why_not else set(wanted)
     who = _staff_of(dispute)
-    open_to_staff = {*lifecycle.available(dispute, who, at), *_of_seniors(user, dispute, at)}
+    open_to_staff = set(lifecycle.available(dispute, who, at))
+    if who != Who.SENIOR and candidates.may(user, candidates.HEARS_APPEALS):
+        open_to_staff |= set(lifecycle.available(dispute, Who.SENIOR, at))
     if fit and not second:
         may |= {Action.ASK} & open_to_staff
         if dispute.assigned_to_id is None:
@@ -78,12 +80,6 @@ def _why_not_now(dispute: Dispute, wanted: tuple[Action, ...], at: datetime) -> 
     except lifecycle.TransitionNotAllowed as refusal:
         return refusal.detail
     return ""
-
-
-def _of_seniors(user: Any, dispute: Dispute, at: datetime) -> set[Action]:
-    if not candidates.may(user, candidates.HEARS_APPEALS):
-        return set()
-    return set(lifecycle.available(dispute, Who.SENIOR, at))
 
 
 def _staff_of(dispute: Dispute) -> Who:

@@ -94,7 +94,7 @@ def reassign(request: Any, case_id: UUID) -> HttpResponse:
         act=lambda said: assignment.reassign(
             case_id, by=request.user, to=User.objects.get(pk=said["to"]), reason=said["reason"]
         ),
-        done=lambda given: f"{given.assigned_to} has the case now.",
+        done=lambda given: f"You gave the case to {given.assigned_to}.",
     )
 
 
