@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from accounts import limits as bounds
-from accounts import suspensions, trust
+from accounts import staff_limits, suspensions, trust
 from accounts.edge.fields import units_from_text
 from accounts.models import Agent
 from disputes.console import agentfile, asking
@@ -41,7 +41,19 @@ class Limits(asking.Reasoned):
     max_open_jobs = forms.IntegerField(label="Open jobs at once", min_value=0, max_value=2**31 - 1, required=False)
     max_job_units = Cap(label="Value of one job, USDC", required=False)
     max_open_units = Cap(label="Value of all open jobs, USDC", required=False)
+    # as they stood when the page was made: whoever was slower than a colleague looks again
+    seen = forms.CharField(widget=forms.HiddenInput)
     field_order = ["level", "max_open_jobs", "max_job_units", "max_open_units", "reason"]
+
+    def clean_seen(self) -> staff_limits.Limits:
+        parts = self.cleaned_data["seen"].split(",")
+        if len(parts) != len(staff_limits.Limits._fields) or not all(part.isdecimal() or not part for part in parts):
+            raise forms.ValidationError("This page is not as it was made: open it anew.")
+        return staff_limits.Limits(*(int(part) if part else None for part in parts))
+
+
+def _written(limits: staff_limits.Limits) -> str:
+    return ",".join("" if value is None else str(value) for value in limits)
 
 
 @for_staff_who("accounts.suspend_agent")
@@ -81,11 +93,7 @@ def reinstate(request: Any, agent_id: UUID) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def limits(request: Any, agent_id: UUID) -> HttpResponse:
     """Lower an agent's limits, or lift them."""
-    from accounts import staff_limits
-
-    agent = agentfile.find(agent_id)
-    names = ("max_open_jobs", "max_job_units", "max_open_units")
-    shown = {"level": agent.level_by_staff, **{name: getattr(agent, name) for name in names}}
+    seen = staff_limits.of(agentfile.find(agent_id))
     return _about(
         request,
         agent_id,
@@ -93,13 +101,13 @@ def limits(request: Any, agent_id: UUID) -> HttpResponse:
         button="Set them",
         effect="These limits bind the agent from its next step on; funded jobs are not touched. A field that stays"
         " empty follows from the trust level.",
-        form=lambda data=None, **initial: Limits.asked(data, **shown, **initial),
+        form=lambda data=None, **initial: Limits.asked(data, seen=_written(seen), **seen._asdict(), **initial),
         act=lambda said: staff_limits.set_limits(
             agent_id,
             by=request.user,
             reason=said["reason"],
-            level=said["level"],
-            **{name: said[name] for name in names},
+            expected=said["seen"],
+            **{name: said[name] for name in staff_limits.Limits._fields},
         ),
         done="The limits are set.",
     )

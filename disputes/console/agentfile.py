@@ -117,7 +117,9 @@ def _record(agent_id: UUID) -> list[tuple[str, str]]:
     parts: dict[str, Any] = {}
     for part in seams.profile_parts:
         parts |= part(agent_id)
-    return [(named.words(name).capitalize(), _figure(name, value)) for name, value in parts.items()]
+    return [
+        (named.words(name.removesuffix("_seconds")).capitalize(), _figure(name, value)) for name, value in parts.items()
+    ]
 
 
 def _figure(name: str, value: Any) -> str:
@@ -180,7 +182,7 @@ def _quarrel(dispute: Any, agent: Agent) -> Quarrel:
 
 def _outcome(dispute: Dispute, ruling: Ruling | None, role: str) -> str:
     if ruling is None:
-        return "no ruling"
+        return "no ruling" if dispute.closed_at else "no ruling yet"
     went = "redo" if ruling.redo else f"{named.percent(ruling.seller_bps)} to the seller"
     if ruling.is_default:
         went += ", by default"

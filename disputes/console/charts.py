@@ -21,7 +21,7 @@ OUTCOMES = {
     "split": "Split",
     "client": "Client wins fully",
     "redo": "Redo",
-    "default": "By default: staff were silent",
+    "default": "By default",
 }
 
 

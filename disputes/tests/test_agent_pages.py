@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 
 from accounts import staff, tokens
-from accounts.models import Agent, AgentKey, LimitChange, Suspension
+from accounts.models import Agent, AgentKey, LimitChange, Suspension, User
 from accounts.tests.staff import sign_in
 from disputes.models import Dispute, Ruling
 
@@ -149,3 +149,117 @@ def _rewrite(ruling: Ruling, **columns) -> None:
     Ruling.objects.filter(pk=ruling.pk).update(**columns)
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = DEFAULT")
+
+
+REASON = "Two reports of copied work, both true."
+
+
+def asked(page: Client, address: str, **typed) -> dict[str, str]:
+    """Open a page that asks, and fill in its form."""
+    form = page.get(address).context["form"]
+    return {name: "" if form[name].value() is None else str(form[name].value()) for name in form.fields} | typed
+
+
+class TestSuspending:
+    def test_asks_first_and_counts_once(self, person, alice):
+        page, address = person("mona", "Senior moderators"), f"/admin/agents/{alice.pk}/suspend/"
+        form = asked(page, address, reason=REASON)
+        assert Agent.objects.get(pk=alice.pk).status == "active"
+
+        first, second = page.post(address, form), page.post(address, form, follow=True)
+
+        assert (first.status_code, first["Location"]) == (302, f"/admin/agents/{alice.pk}/")
+        assert "your second click changed nothing" in second.content.decode()
+        assert Suspension.objects.get().reason == REASON
+        assert REASON in page.get(f"/admin/agents/{alice.pk}/").content.decode()
+
+    def test_is_taken_back(self, person, alice):
+        page = person("mona", "Senior moderators")
+        for verb in ("suspend", "reinstate"):
+            address = f"/admin/agents/{alice.pk}/{verb}/"
+            page.post(address, asked(page, address, reason=REASON))
+
+        assert Agent.objects.get(pk=alice.pk).status == "active"
+        assert Suspension.objects.get().lift_reason == REASON
+
+    @pytest.mark.parametrize(("reason", "said"), [("Bad.", "20"), ("", "This field is required")])
+    def test_asks_for_a_reason(self, person, alice, reason, said):
+        page, address = person("mona", "Senior moderators"), f"/admin/agents/{alice.pk}/suspend/"
+
+        answer = page.post(address, asked(page, address, reason=reason))
+
+        assert said in answer.content.decode()
+        assert Agent.objects.get(pk=alice.pk).status == "active"
+
+    @pytest.mark.parametrize("verb", ["suspend", "limits"])
+    def test_is_refused_in_words_to_who_owns_the_agent(self, person, alice, verb):
+        page, address = person("mona", "Senior moderators"), f"/admin/agents/{alice.pk}/{verb}/"
+        Agent.objects.filter(pk=alice.pk).update(owner=User.objects.get(username="mona"))
+
+        answer = page.post(address, asked(page, address, reason=REASON, **({"level": "1"} if verb == "limits" else {})))
+
+        assert "You own" in answer.content.decode()
+        assert not Suspension.objects.exists()
+        assert not LimitChange.objects.exists()
+
+    def test_is_for_who_may(self, person, alice):
+        page = person("aud", "Auditors")
+
+        for verb in ("suspend", "reinstate", "limits"):
+            assert page.get(f"/admin/agents/{alice.pk}/{verb}/").status_code == 403
+            assert page.post(f"/admin/agents/{alice.pk}/{verb}/", {"reason": REASON}).status_code == 403
+        text = page.get(f"/admin/agents/{alice.pk}/").content.decode()
+        assert f"/admin/agents/{alice.pk}/suspend/" not in text
+
+
+class TestLimits:
+    def set(self, page: Client, agent: Agent, **typed):
+        address = f"/admin/agents/{agent.pk}/limits/"
+        return page.post(address, asked(page, address, reason=REASON, **typed), follow=True)
+
+    def test_are_lowered_and_lifted(self, person, alice):
+        page = person("mona", "Senior moderators")
+
+        self.set(page, alice, level="1", max_open_jobs="2", max_job_units="12.5", max_open_units="0")
+
+        row = Agent.objects.get(pk=alice.pk)
+        assert (row.level_by_staff, row.max_open_jobs, row.max_job_units, row.max_open_units) == (1, 2, 12_500_000, 0)
+        text = page.get(f"/admin/agents/{alice.pk}/").content.decode()
+        assert f"Set by mona: {REASON}" in text
+        assert "level 1, open jobs 2, one job 12.500000, all 0.000000" in text
+
+        self.set(page, alice, level="", max_open_jobs="", max_job_units="", max_open_units="")
+
+        row.refresh_from_db()
+        assert (row.level_by_staff, row.max_open_jobs, row.max_job_units, row.max_open_units) == (None,) * 4
+
+    def test_are_not_set_over_a_colleagues(self, person, alice):
+        page, address = person("mona", "Senior moderators"), f"/admin/agents/{alice.pk}/limits/"
+        form = asked(page, address, reason=REASON, level="1")
+        self.set(person("sue", "Senior moderators"), alice, level="2")
+
+        answer = page.post(address, form)
+
+        assert "A colleague has set other limits" in answer.content.decode()
+        assert Agent.objects.get(pk=alice.pk).level_by_staff == 2
+
+    @pytest.mark.parametrize(
+        ("typed", "said"),
+        [
+            ({"level": "4"}, "Select a valid choice"),
+            ({"max_open_jobs": "-1"}, "greater than or equal to 0"),
+            ({"max_job_units": "1e3"}, "An amount of USDC"),
+            ({"max_open_units": "-1"}, "An amount of USDC"),
+            ({"seen": "1,2"}, "open it anew"),
+            ({"seen": "x,,,"}, "open it anew"),
+            ({}, "already"),
+        ],
+    )
+    def test_come_back_with_what_is_wrong(self, person, alice, typed, said):
+        page, address = person("mona", "Senior moderators"), f"/admin/agents/{alice.pk}/limits/"
+
+        answer = page.post(address, asked(page, address, reason=REASON, **typed))
+
+        assert answer.status_code == 200
+        assert said in answer.content.decode()
+        assert not LimitChange.objects.exists()
