@@ -208,6 +208,7 @@ class TestRace:
 
         assert sorted(outcomes) == [0, 0, 0, 0, 0, 0, 0, 1]
         assert Precedent.objects.count() == 1
+        assert Dispute.objects.get().due_attempts == 0  # and none of them stumbled over another
 
     def test_a_case_that_somebody_holds_is_passed_by(self, case_at, race):
         case = case_at("final")
