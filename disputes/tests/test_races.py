@@ -4,18 +4,20 @@ from typing import Any
 
 import pytest
 
-from accounts import clock
+from accounts import clock, seams
 from accounts.errors import DomainError
 from accounts.models import User
-from disputes import arbitration, cases, deadlines
-from disputes.models import Dispute, DisputeTransition, Ruling
-from disputes.tests.conftest import DAY, HOUR, STATEMENT, ruled
+from disputes import appeals, approvals, arbitration, cases, deadlines
+from disputes.decisions import Decision
+from disputes.models import Appeal, Dispute, DisputeTransition, Ruling, RulingApproval
+from disputes.tests.conftest import DAY, HOUR, PROPOSED, REASONS, STATEMENT, appealed, replaced, ruled
 from escrow import ledger
 from escrow.models import Transfer
 from marketplace import jobs
 from marketplace.models import Job
 
 pytestmark = pytest.mark.django_db(transaction=True)
+WHY = "The delivery was never opened by the author of this."
 
 
 @pytest.fixture
@@ -51,39 +53,206 @@ class TestRulings:
         assert len(won(race(*[lambda: ruled(case, moderator)] * 10))) == 1
         assert Ruling.objects.count() == 1
 
-    @pytest.mark.parametrize("turn", range(8))
-    def test_settlement_withdrawal_and_the_last_day_at_once_end_a_case_once(
-        self, case_at, job_at, alice, bob, moderator, race, noon, turn
+
+def the_books_of(case: Dispute, everything: int) -> None:
+    """Check that a job's money is held or was paid out once, all of it; `everything` is what both had before."""
+    job = Job.objects.get(pk=case.job_id)
+    closed = Transfer.objects.filter(reference=f"job:{job.id}:close").count()
+    assert closed == (job.closed_at is not None)
+    held = sum(
+        ledger.balance(kind, key)
+        for kind, key in [
+            ("hold", job.hold_key), ("bond", job.hold_key),
+            ("dispute_deposit", f"dispute:{case.pk}:opening"), ("dispute_deposit", f"dispute:{case.pk}:appeal"),
+        ]
+    )  # fmt: skip
+    paid = sum(ledger.balance(kind, "platform") for kind in ("fees", "penalties"))
+    assert of_both(case) + held + paid == everything
+    if job.closed_at is None:
+        assert (ledger.balance("hold", job.hold_key), ledger.balance("bond", job.hold_key)) == (
+            job.price_units, job.bond_units,
+        )  # fmt: skip
+    assert Ruling.objects.filter(dispute=case, standing="standing").count() <= 1
+    living_proposal = case.state in ("awaiting_approval", "appealed")
+    assert Ruling.objects.filter(dispute=case, standing="proposed").count() <= living_proposal
+
+
+def of_both(case: Dispute) -> int:
+    return sum(ledger.balance("available", str(agent)) for agent in (case.client_id, case.seller_id))
+
+
+def money_of(case: Dispute) -> int:
+    """Add up what both sides have, the job's hold and bond, and the case's deposits."""
+    job = Job.objects.get(pk=case.job_id)
+    held = case.price_units + case.bond_units + case.deposit_held_units
+    held += ledger.balance("dispute_deposit", f"dispute:{case.pk}:appeal")
+    paid = sum(ledger.balance(kind, "platform") for kind in ("fees", "penalties"))
+    assert ledger.balance("hold", job.hold_key) == job.price_units
+    return of_both(case) + held + paid
+
+
+class Turns:
+    """Real commits again and again: each turn a case of its own, at whose end everything is accounted for."""
+
+    def reached(self, make_case, turns: int, play) -> set[str]:
+        """Play the turns; answers the states in which cases ended."""
+        ends = set()
+        for _ in range(turns):
+            case = make_case()
+            everything = money_of(case)
+            won(play(case))
+            case = Dispute.objects.get(pk=case.pk)
+            the_books_of(case, everything)
+            ends.add(str(case.state))
+        return ends
+
+
+MANY = [pytest.param(8, id="8"), pytest.param(50, id="50", marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("turns", MANY)
+class TestOneEnd(Turns):
+    """Whatever happens to a case at once, it ends once; the job with it, and the money goes one way."""
+
+    def test_of_rulings_settlement_default_withdrawal_and_the_last_day(
+        self, case_at, job_at, alice, bob, make_moderator, moderator, race, noon, turns
     ):
-        job = job_at(seller_bond=2_000_000)
-        case = case_at("unanswered", job=job)
-        cases.settle_offer(job.id, by=alice, seller_bps=4_000)
-        everything = ledger.balance("available", str(alice.id)) + ledger.balance("available", str(bob.id))
+        colleague = make_moderator("max")
+
+        def make_case():
+            case = case_at("unanswered", job=job_at(seller_bond=2_000_000))
+            cases.settle_offer(case.job_id, by=alice, seller_bps=4_000)
+            return case
+
+        def play(case):
+            return race(
+                lambda: ruled(case, moderator),
+                lambda: ruled(case, colleague),
+                lambda: ruled(case, colleague, **PROPOSED),
+                lambda: cases.settle_offer(case.job_id, by=bob, seller_bps=4_000),
+                lambda: cases.settle_offer(case.job_id, by=bob, seller_bps=4_000),
+                lambda: deadlines.enforce(case.pk, at=noon + 8 * DAY),
+                lambda: arbitration.rule_by_default(case.pk, at=noon + 8 * DAY),
+                lambda: arbitration.stop_hard(case.pk, at=noon + 31 * DAY),
+                lambda: cases.withdraw(case.id, by=alice),
+                lambda: jobs.leave(alice.id),
+                lambda: jobs.leave(bob.id),
+            )
+
+        ends = self.reached(make_case, turns, play)
+
+        assert ends <= {"ruled", "awaiting_approval", "settled", "withdrawn", "final"}
+        assert len(ends) > 1  # the race was one
+
+    def test_of_approval_return_default_settlement_and_the_last_day(
+        self, case_at, job_at, alice, bob, moderator, make_moderator, race, noon, turns
+    ):
+        colleagues = [make_moderator(name) for name in ("max", "mia")]
+
+        def make_case():
+            case = ruled(case_at("unanswered", job=job_at(seller_bond=2_000_000)), moderator, **PROPOSED)
+            cases.settle_offer(case.job_id, by=alice, seller_bps=4_000)
+            return case
+
+        def play(case):
+            seen = {"revision": case.revision}
+            return race(
+                *[lambda who=who: approvals.approve(case.id, approver=who, **seen) for who in colleagues],
+                *[lambda who=who: approvals.send_back(case.id, approver=who, reason=WHY, **seen) for who in colleagues],
+                lambda: deadlines.enforce(case.pk, at=noon + 12 * DAY),
+                lambda: approvals.ask_senior(case.pk, at=noon + 12 * DAY),
+                lambda: arbitration.stop_hard(case.pk, at=noon + 31 * DAY),
+                lambda: cases.settle_offer(case.job_id, by=bob, seller_bps=4_000),
+                lambda: cases.withdraw(case.id, by=alice),
+            )
+
+        ends = self.reached(make_case, turns, play)
+
+        assert ends <= {"ruled", "under_review", "settled", "withdrawn", "final"}
+        assert RulingApproval.objects.values("ruling").count() == RulingApproval.objects.count()
+
+    def test_of_appeals_and_the_end_of_their_time(self, case_at, job_at, alice, bob, moderator, race, noon, turns):
+        def make_case():
+            return ruled(case_at("unanswered", job=job_at(seller_bond=2_000_000)), moderator)
+
+        def play(case):
+            return race(
+                *[lambda: appealed(case, alice)] * 3,
+                *[lambda: appealed(case, bob)] * 3,
+                *[lambda: arbitration.finalise(case.pk, at=noon + 12 * DAY)] * 2,
+                lambda: deadlines.enforce(case.pk, at=noon + 12 * DAY),
+            )
+
+        ends = self.reached(make_case, turns, play)
+
+        assert ends <= {"appealed", "final"}
+        assert Appeal.objects.filter(outcome=None).count() == Dispute.objects.filter(state="appealed").count()
+
+    def test_of_upholding_replacing_and_the_end_of_time(
+        self, case_at, job_at, alice, moderator, make_senior, race, noon, turns
+    ):
+        seniors = [make_senior(name) for name in ("ada", "berta", "cora")]
+
+        def make_case():
+            return appealed(ruled(case_at("unanswered", job=job_at(seller_bond=2_000_000)), moderator), alice)
+
+        def play(case):
+            seen = {"revision": case.revision}
+            return race(
+                *[lambda who=who: appeals.uphold(case.id, senior=who, reasons=REASONS, **seen) for who in seniors],
+                *[lambda who=who: replaced(case, who) for who in seniors],
+                lambda: replaced(case, seniors[0], decision=Decision(seller_bps=0, bond_to="seller", redo=True)),
+                lambda: replaced(case, seniors[1], **PROPOSED),
+                lambda: appeals.lapse(case.pk, at=noon + 12 * DAY),
+                lambda: arbitration.stop_hard(case.pk, at=noon + 31 * DAY),
+            )
+
+        ends = self.reached(make_case, turns, play)
+
+        assert ends <= {"appealed", "final"}
+        assert Appeal.objects.exclude(outcome=None).count() == Dispute.objects.filter(state="final").count()
+
+    def test_of_a_second_word_on_what_replaces_a_ruling(
+        self, case_at, job_at, alice, moderator, make_senior, race, noon, turns
+    ):
+        author, *seconds = (make_senior(name) for name in ("ada", "berta", "cora"))
+
+        def make_case():
+            case = appealed(ruled(case_at("unanswered", job=job_at(seller_bond=2_000_000)), moderator), alice)
+            return replaced(case, author, decision=Decision(seller_bps=0, bond_to="client"))
+
+        def play(case):
+            seen = {"revision": case.revision}
+            return race(
+                *[lambda who=who: approvals.approve(case.id, approver=who, **seen) for who in seconds] * 2,
+                *[lambda who=who: approvals.send_back(case.id, approver=who, reason=WHY, **seen) for who in seconds],
+                lambda: appeals.lapse(case.pk, at=noon + 12 * DAY),
+                lambda: deadlines.enforce(case.pk, at=noon + 12 * DAY),
+            )
+
+        assert self.reached(make_case, turns, play) <= {"appealed", "final"}
+
+
+class TestAgentsThatLeave:
+    def test_keep_no_case_from_its_end(self, case_at, job_at, alice, bob, moderator, race, noon):
+        """A case whose parties leave while it is carried out ends all the same."""
+        case = ruled(case_at("unanswered", job=job_at(seller_bond=2_000_000)), moderator)
 
         won(
             race(
-                *[lambda: ruled(case, moderator)] * 2,
-                *[lambda: cases.settle_offer(job.id, by=bob, seller_bps=4_000)] * 2,
-                *[lambda: deadlines.enforce(case.pk, at=noon + 31 * DAY)] * 2,
-                *[lambda: arbitration.stop_hard(case.pk, at=noon + 31 * DAY)] * 2,
-                *[lambda: cases.withdraw(case.id, by=alice)] * 2,
+                *[lambda: leaving(alice)] * 3,
+                *[lambda: leaving(bob)] * 3,
+                *[lambda: arbitration.finalise(case.pk, at=noon + 12 * DAY)] * 3,
             )
         )
 
-        case.refresh_from_db()
-        job = Job.objects.get(pk=job.pk)
-        closed = Transfer.objects.filter(reference=f"job:{job.id}:close").count()
-        if case.state == "withdrawn":
-            assert closed == 0 or job.state == "resolved"  # settled afterwards, without the case
-        elif case.state == "ruled":
-            assert (job.state, closed) == ("disputed", 0)
-        else:
-            assert case.state in ("final", "settled")
-            assert (job.state, closed) == ("resolved", 1)
-        held = 0 if closed else 52_000_000
-        now = ledger.balance("available", str(alice.id)) + ledger.balance("available", str(bob.id))
-        assert now + ledger.balance("fees", "platform") - everything == 52_000_000 - held
-        assert Ruling.objects.filter(dispute=case).count() <= 1
+        assert Dispute.objects.get().state == "final"
+        assert Transfer.objects.filter(reference=f"job:{case.job_id}:close").count() == 1
+
+
+def leaving(agent) -> None:
+    for end in seams.leaving:
+        end(agent.id, None)
 
 
 class TestTheSweep:
