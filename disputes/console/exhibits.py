@@ -3,15 +3,17 @@
 from typing import Any
 from uuid import UUID
 
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import FileResponse, Http404, HttpResponse
 from django.views.decorators.http import require_GET
 
 from accounts import audit
+from accounts.errors import TryLater
 from disputes import images, packs
 from disputes.console import casefile
-from disputes.console.pages import for_case_staff
-from disputes.models import Dispute, Evidence
+from disputes.console.pages import for_case_staff, to_case
+from disputes.models import Evidence
 from marketplace.models import Delivery
 
 PICTURES = {"image/png", "image/jpeg"}
@@ -60,9 +62,13 @@ def pack(request: Any, case_id: UUID) -> HttpResponse:
     """Give the whole case as a signed pack, read from disk piece by piece."""
     if not request.user.has_perm("disputes.export_case"):
         raise PermissionDenied
-    dispute: Dispute = casefile.find(case_id)
+    dispute = casefile.find(case_id)
+    try:
+        file = packs.written(dispute)
+    except TryLater as refusal:
+        messages.error(request, refusal.detail)
+        return to_case(case_id)
     audit.read(request.user, f"dispute:{case_id}", "exported_case")
-    file = packs.written(dispute)
     return _safe(FileResponse(file, as_attachment=True, filename=f"case-{case_id}.zip", content_type="application/zip"))
 
 

@@ -1,11 +1,14 @@
 """The page of a case for each who looks at it: the next step, the verbs, what is known, files, strangers' text."""
 
 import re
+import zipfile
 from datetime import timedelta
+from io import BytesIO
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
@@ -543,6 +546,20 @@ class TestFiles:
         assert saved.content == b'{"chapters":[1,2,3]}'
         assert saved["Content-Disposition"] == 'attachment; filename="delivery-1"'
         assert AuditRecord.objects.filter(action="read.delivery", user=moderator).exists()
+
+    def test_the_whole_case_is_exported_as_a_pack(self, case_at, moderator, make_staff, sign_in):
+        case = case_at("under_review")
+
+        saved = sign_in(Client(), moderator).get(address(case, "pack"))
+
+        names = zipfile.ZipFile(BytesIO(b"".join(saved.streaming_content))).namelist()
+        assert len(names) >= 2
+        assert saved["Content-Disposition"] == f'attachment; filename="case-{case.pk}.zip"'
+        assert saved["X-Content-Type-Options"] == "nosniff"
+        assert AuditRecord.objects.filter(action="read.exported_case", user=moderator).count() == 1
+        user = make_staff("nan")
+        user.user_permissions.set(Permission.objects.filter(codename="view_dispute"))
+        assert sign_in(Client(), user).get(address(case, "pack")).status_code == 403
 
     def test_erased_ones_say_so(self, case_at, alice, moderator, noon, sign_in, visit):
         from django.db import connection
