@@ -7,7 +7,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.db import transaction
 from django.db.models import Q
 
-from accounts import audit
+from accounts import audit, totp
 from accounts.models import User
 
 # Nobody has a permission to add, change or delete a row of money, jobs, cases or people: staff have verbs.
@@ -76,6 +76,23 @@ def prepare_account(
             subject=f"user:{user.pk}",
             facts={"command": "create_staff", "groups": sorted(groups), "superuser": superuser},
         )
+    return user
+
+
+@transaction.atomic
+def dismiss(username: str) -> User:
+    """
+    End an account: its sessions, codes and groups end, its name stays on what it did, its open cases go to others.
+
+    :raises User.DoesNotExist: if there is no such account
+    """
+    user = User.objects.select_for_update().get(username=username, is_staff=True)
+    user.is_active = user.is_superuser = False
+    user.save(update_fields=["is_active", "is_superuser"])
+    user.groups.clear()
+    user.user_permissions.clear()
+    totp.withdraw(user)
+    audit.record("staff.dismissed", subject=f"user:{user.pk}", facts={"command": "create_staff"})
     return user
 
 

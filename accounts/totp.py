@@ -23,6 +23,11 @@ def replace(user: User) -> TOTPDevice:
     return device
 
 
+def withdraw(user: User) -> None:
+    """Take a person's device away: nothing signs them in."""
+    TOTPDevice.objects.filter(user=user).delete()
+
+
 def has_device(user: User) -> bool:
     return TOTPDevice.objects.filter(user=user, confirmed=True).exists()
 

@@ -140,6 +140,25 @@ class TestCodes:
         subject = f"user:{User.objects.get(username='mona').pk}"
         assert AuditRecord.objects.filter(action="staff.totp_replaced", subject=subject).count() == 1
 
+    def test_are_replaced_without_touching_anything_else(self, tmp_path):
+        create(tmp_path, "--username", "mona", "--group", "Moderators", "--superuser", "--email", "mona@example.com")
+        before = User.objects.values().get(), (tmp_path / "totp").read_text()
+
+        call_command(
+            "create_staff", "--username", "mona", "--new-totp", "--totp-file", str(tmp_path / "totp"),
+            stdout=io.StringIO(),
+        )  # fmt: skip
+
+        assert User.objects.values().get() == before[0]
+        assert [group.name for group in User.objects.get().groups.all()] == ["Moderators"]
+        assert (tmp_path / "totp").read_text() != before[1]
+
+    def test_are_replaced_for_nobody_who_is_not_there(self, tmp_path):
+        with pytest.raises(CommandError, match="There is no account mnoa"):
+            call_command("create_staff", "--username", "mnoa", "--new-totp", "--totp-file", str(tmp_path / "totp"))
+
+        assert not User.objects.exists()
+
     def test_are_shown_once_at_a_terminal(self):
         class Terminal(io.StringIO):
             def isatty(self) -> bool:
@@ -167,3 +186,23 @@ class TestCodes:
             create(tmp_path, "--username", "mona", "--totp-file", str(tmp_path / "nowhere" / "totp"))
 
         assert not TOTPDevice.objects.exists()
+
+
+class TestDismissal:
+    def test_leaves_the_name_and_nothing_that_signs_in(self, tmp_path):
+        create(tmp_path, "--username", "mona", "--group", "Moderators", "--superuser")
+
+        call_command("create_staff", "--username", "mona", "--dismiss", stdout=io.StringIO())
+
+        user = User.objects.get(username="mona")
+        assert (user.is_active, user.is_superuser, user.groups.count()) == (False, False, 0)
+        assert not TOTPDevice.objects.exists()
+        assert not user.has_perm("disputes.rule")
+        assert AuditRecord.objects.filter(action="staff.dismissed", subject=f"user:{user.pk}").exists()
+
+    def test_of_nobody_says_so(self):
+        User.objects.create_user("olga")  # owns agents
+
+        for name in ("olga", "nobody"):
+            with pytest.raises(CommandError, match=f"There is no account {name}"):
+                call_command("create_staff", "--username", name, "--dismiss")

@@ -16,7 +16,8 @@ class Command(BaseCommand):
         "Make the groups of staff and, with --username, an account in one or more of them. The password comes from a"
         " file or from standard input (-), never from the command line. Nobody signs in without codes: their secret"
         " goes to --totp-file, or once to the terminal as the otpauth:// address that authenticators scan or take."
-        " Safe to run again: who has a code generator keeps it, unless --new-totp says otherwise."
+        " Safe to run again: who has a code generator keeps it, unless --new-totp says otherwise. --new-totp alone"
+        " leaves everything else of the account as it is; --dismiss ends an account."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -26,6 +27,7 @@ class Command(BaseCommand):
         parser.add_argument("--password-file", help="a file that holds the password, or - for standard input")
         parser.add_argument("--totp-file", type=Path, help="the file (0600) to write the secret of the codes to")
         parser.add_argument("--new-totp", action="store_true", help="the phone is lost: end its codes, begin new ones")
+        parser.add_argument("--dismiss", action="store_true", help="they work here no longer: nothing signs them in")
         parser.add_argument("--superuser", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -34,18 +36,29 @@ class Command(BaseCommand):
             self.stdout.write(f"groups: {', '.join(staff.GROUPS)}")
             return
         try:
-            user = staff.prepare_account(
-                options["username"],
-                groups=options["group"],
-                password=_password(options["password_file"]),
-                email=options["email"],
-                superuser=options["superuser"],
-            )
+            if options["dismiss"]:
+                self.stdout.write(f"{staff.dismiss(options['username'])}: dismissed")
+                return
+            user = self._account(options)
+        except User.DoesNotExist:
+            raise CommandError(f"There is no account {options['username']}.") from None
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from error
-        self.stdout.write(f"{user.username}: {', '.join(options['group']) or 'no group'}")
+        self.stdout.write(f"{user.username}: {', '.join(str(group) for group in user.groups.all()) or 'no group'}")
         if options["new_totp"] or not totp.has_device(user):
             self._give_codes(user, options["totp_file"])
+
+    def _account(self, options: dict[str, Any]) -> User:
+        others = ("group", "superuser", "password_file", "email")
+        if options["new_totp"] and not any(options[name] for name in others):
+            return User.objects.get(username=options["username"], is_staff=True)
+        return staff.prepare_account(
+            options["username"],
+            groups=options["group"],
+            password=_password(options["password_file"]),
+            email=options["email"],
+            superuser=options["superuser"],
+        )
 
     def _give_codes(self, user: User, file: Path | None) -> None:
         if file:
