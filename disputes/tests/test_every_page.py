@@ -133,6 +133,7 @@ class TestAxe:
 
         assert listed(found) == []
 
+    @pytest.mark.long
     def test_finds_nothing_serious_on_records(self, browser, live_server, ordinary, axe):
         page = root_of(browser, live_server)
         found = {}
