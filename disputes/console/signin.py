@@ -45,7 +45,6 @@ class SignIn(AdminAuthenticationForm):
                 audit.record("staff.code_refused", user=user, subject=f"user:{user.pk}")
             user_login_failed.send(sender=__name__, credentials={"username": user.get_username()}, request=self.request)
             raise self.get_invalid_login_error()
-        audit.record("staff.signed_in", user=user, subject=f"user:{user.pk}")
         user.otp_device = device  # the session that begins is one of this device
 
 
