@@ -3,19 +3,18 @@ Precedents: what final cases decided, without what leads back to them; found by 
 """
 
 import logging
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from datetime import UTC
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from django.contrib.postgres.search import SearchQuery
 from django.db import connection, transaction
-from django.db.models import BinaryField, F, Func, Q, QuerySet
+from django.db.models import Q, QuerySet
 
 from accounts.errors import Invalid, NotFound
-from accounts.models import Agent
-from disputes import anonymity, lifecycle
-from disputes.models import Dispute, Evidence, Precedent, Question, Reason, Ruling
-from marketplace.models import Delivery, Job, Offer, Transition
+from disputes import anonymity, lifecycle, rulings, traces
+from disputes.models import Dispute, Precedent, Reason, Ruling
+from marketplace.models import Delivery, Job
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +25,6 @@ MAX_QUERY = 200
 ENOUGH = 5
 # A distribution of the latest so many: its cost does not grow for ever.
 COMPARED = 1_000
-# Of each text of a party this much is searched for quotations.
-MAX_TEXT_BYTES = 1_000_000
 _USDC = 1_000_000
 BANDS = ((10, "under_10"), (100, "10_to_100"), (1_000, "100_to_1000"), (10_000, "1000_to_10000"))
 PRICE_BANDS = (*(name for _, name in BANDS), "from_10000")
@@ -39,20 +36,36 @@ def write_due(*, limit: int = 100) -> int:
     return sum(_written(dispute_id) for dispute_id in _due(limit))
 
 
-@transaction.atomic
 def write(dispute_id: UUID) -> Precedent | None:
     """
-    Summarise a final case, once; answer None where that is done, or another process is at it.
+    Summarise a final case, once; answer None where there is nothing to summarise, or it is done.
+
+    A case that is over stands still: its texts are read before the transaction, which is short.
 
     :raises NotFound: if there is no such case, or somebody else holds it
     """
-    dispute = lifecycle.lock(dispute_id, skip_locked=True)
-    ruling = Ruling.objects.filter(dispute=dispute, standing=Ruling.Standing.STANDING).first()
-    if ruling is None or dispute.closed_at is None or Precedent.objects.filter(dispute=dispute).exists():
+    summary = _summary(dispute_id)
+    if summary is None:
+        return None
+    with transaction.atomic():
+        lifecycle.lock(dispute_id, skip_locked=True)
+        if Precedent.objects.filter(dispute_id=dispute_id).exists():
+            return None
+        summary.save(force_insert=True)
+    return summary
+
+
+def _summary(dispute_id: UUID) -> Precedent | None:
+    dispute = Dispute.objects.select_related("client", "seller").filter(pk=dispute_id).first()
+    if dispute is None:
+        raise NotFound("There is no such case.")
+    ruling = rulings.standing(dispute)
+    if ruling is None or dispute.closed_at is None:
         return None
     job = Job.objects.select_related("listing").get(pk=dispute.job_id)
-    known = _known(dispute, job, ruling)
-    return Precedent.objects.create(
+    told = _reasons(dispute, ruling)
+    known = traces.of(dispute, job, ruling, told=told)
+    return Precedent(
         dispute=dispute,
         reason=dispute.reason,
         reason_codes=ruling.reason_codes,
@@ -65,8 +78,8 @@ def write(dispute_id: UUID) -> Precedent | None:
         is_default=ruling.is_default,
         bond_to=ruling.bond_to if dispute.bond_units and not ruling.redo else "",
         deposit=ruling.deposit if dispute.deposit_due_units else "",
-        reasons=anonymity.anonymised(_reasons(dispute, ruling), known),
-        decided_at=dispute.closed_at.date(),
+        reasons=anonymity.anonymised(told, known),
+        decided_at=dispute.closed_at.astimezone(UTC).date(),
     )
 
 
@@ -135,79 +148,6 @@ def _category(job: Job, known: anonymity.Known) -> str:
     skill = job.listing.skills[0] if job.listing and job.listing.skills else ""
     people = [pair for pair in known.names if pair[1] != "[title]"]
     return skill if anonymity.anonymised(skill, known._replace(names=people, texts=())) == skill else ""
-
-
-# --- what is known of a case ------------------------------------------------------------------------------------------
-def _known(dispute: Dispute, job: Job, ruling: Ruling) -> anonymity.Known:
-    return anonymity.Known(
-        names=[*_names(dispute, job), *_staff(dispute), *_agents_named_in(_reasons(dispute, ruling))],
-        amounts_units=_amounts(dispute, job, ruling),
-        texts=_texts(dispute, job),
-    )
-
-
-def _names(dispute: Dispute, job: Job) -> Iterator[tuple[str, str]]:
-    for side, agent in (("client", dispute.client), ("seller", dispute.seller)):
-        yield agent.handle, f"[{side}]"
-        yield agent.display_name, f"[{side}]"
-    for title in Offer.objects.filter(job=job).values_list("terms__title", flat=True):
-        yield str(title), "[title]"
-    if job.listing:
-        yield job.listing.title, "[title]"
-
-
-def _staff(dispute: Dispute) -> Iterator[tuple[str, str]]:
-    seen = [ruling.author for ruling in dispute.rulings.select_related("author")]
-    seen += [step.user for step in dispute.transitions.exclude(user=None).select_related("user")]
-    for user in {user for user in [*seen, dispute.assigned_to, dispute.approver] if user}:
-        yield user.username, "[moderator]"
-        yield user.get_full_name(), "[moderator]"
-
-
-def _agents_named_in(text: str) -> Iterator[tuple[str, str]]:
-    """Find other agents by their handles: only those that no plain word looks like."""
-    words = {word for word in anonymity.words_of(text) if "-" in word or any(c.isdigit() for c in word)}
-    for handle in Agent.objects.filter(handle__in=words).values_list("handle", flat=True):
-        yield handle, "[agent]"
-
-
-def _amounts(dispute: Dispute, job: Job, ruling: Ruling) -> frozenset[int]:
-    appeal = getattr(dispute, "appeal", None)
-    amounts = {
-        dispute.price_units,
-        dispute.bond_units,
-        dispute.deposit_due_units,
-        dispute.deposit_held_units,
-        job.client_abort_fee_units,
-        ruling.seller_units or 0,
-        appeal.deposit_due_units if appeal else 0,
-    }
-    return frozenset(amounts - {0})
-
-
-def _texts(dispute: Dispute, job: Job) -> Iterator[str]:
-    """Read what the parties wrote, one text at a time."""
-    yield dispute.statement_of_client
-    yield dispute.statement_of_seller
-    yield from (
-        answer for answer in Question.objects.filter(dispute=dispute).values_list("answer", flat=True) if answer
-    )
-    if appeal := getattr(dispute, "appeal", None):
-        yield appeal.grounds
-    yield from Offer.objects.filter(job=job).values_list("message", flat=True)
-    yield from Transition.objects.filter(job=job).exclude(note="").values_list("note", flat=True)
-    yield from _beginnings(Evidence.objects.filter(dispute=dispute), "content")
-    yield from Delivery.objects.filter(job=job).values_list("note", flat=True)
-    yield from _beginnings(Delivery.objects.filter(job=job), "body")
-
-
-def _beginnings(rows: QuerySet[Any], column: str) -> Iterator[str]:
-    """Read the beginning of each row that holds text, one row at a time."""
-    readable = rows.filter(Q(content_type__startswith="text/") | Q(content_type__startswith="application/json"))
-    head = Func(F(column), 1, MAX_TEXT_BYTES, function="substring", output_field=BinaryField())
-    for pk in list(readable.values_list("pk", flat=True)):
-        found = rows.annotate(head=head).values_list("head", flat=True).get(pk=pk)
-        yield bytes(found or b"").decode("utf-8", errors="replace")
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------
