@@ -1,21 +1,21 @@
 """What moderators and time decide, and what that does to the money."""
 
-import random
-from types import SimpleNamespace
-from uuid import UUID
+from datetime import timedelta
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from accounts import ids
 from accounts.errors import Invalid, NotAllowed
-from accounts.models import User
+from accounts.models import Event, User
 from disputes import arbitration, assignment, cases, conflicts, deadlines, decisions, evidence, lifecycle
 from disputes.decisions import Decision
-from disputes.models import Dispute, DisputeTransition, Evidence, Ruling
-from disputes.tests.conftest import DAY, HOUR, STATEMENT, ruled
+from disputes.models import Dispute, Evidence, Ruling
+from disputes.tests.conftest import DAY, HOUR, STATEMENT, appealed, ruled
+from escrow import holds, ledger
 from escrow.models import Transfer
 from marketplace import deliveries, jobs
+from marketplace import lifecycle as job_lifecycle
 from marketplace.models import Job
 
 pytestmark = pytest.mark.django_db
@@ -218,53 +218,6 @@ class TestLostBy:
         assert decisions.lost_by(case, seller_bps=ruled_bps) == lost
 
 
-class TestSplits:
-    def test_of_ten_thousand_random_cases_sum_exactly(self):
-        from escrow import holds
-
-        rolled = random.Random(7)
-        client, seller = UUID(int=1), UUID(int=2)
-        for number in range(10_000):
-            price = rolled.randint(10_000, 10**12)
-            due = rolled.randint(0, price)
-            opener, other = rolled.sample([client, seller], 2)
-            dispute = SimpleNamespace(
-                opened_by="client" if opener == client else "seller",
-                hear_appeal_by=None,
-                opener_id=opener,
-                respondent_id=other,
-                client_id=client,
-                seller_id=seller,
-                deposit_key=f"dispute:{number}:opening",
-                deposit_due_units=due,
-                deposit_held_units=(held := rolled.randint(0, due)),
-                deposit_missing_units=due - held,
-            )
-            job = SimpleNamespace(
-                hold_key="job:x",
-                client_id=client,
-                seller_id=seller,
-                price_units=price,
-                bond_units=rolled.choice([0, rolled.randint(1, price)]),
-                fee_bps=rolled.randint(0, 10_000),
-            )
-            decision = Decision(
-                seller_bps=rolled.randint(0, 10_000),
-                bond_to=rolled.choice(["client", "seller"]),
-                deposit=rolled.choice(["back", "other_side", "penalties"]),
-            )
-
-            moves = holds.closing_moves(decisions.closing(dispute, job, decision))
-
-            assert sum(move.amount_units for move in moves) == 0
-            gained = {move[:2]: move.amount_units for move in moves}
-            for agent in (client, seller):
-                assert gained.get(("available", str(agent)), 0) >= 0  # nobody is billed beyond its share
-            assert gained.get(("hold", "job:x")) == -price
-            assert gained.get(("bond", "job:x"), 0) == -job.bond_units
-            assert gained.get(("dispute_deposit", dispute.deposit_key), 0) == -held
-
-
 class TestWhatWasSaidStays:
     """Guards of the database itself."""
 
@@ -329,49 +282,6 @@ class TestWhatWasSaidStays:
         assert evidence.broken_links(case) == [2]
 
 
-class TestTheSweep:
-    @pytest.fixture
-    def noon(self):
-        from accounts import clock
-
-        return clock.now() - 5 * DAY
-
-    def test_takes_every_due_step_once(self, case_at, job_at):
-        for _ in range(3):
-            case_at("awaiting_answer", job=job_at())
-
-        assert deadlines.enforce_due() == 3
-        assert deadlines.enforce_due() == 0
-        assert set(Dispute.objects.values_list("state", flat=True)) == {"under_review"}
-
-    def test_goes_on_after_one_that_raises(self, case_at, job_at, monkeypatch):
-        bad, good = case_at("awaiting_answer"), case_at("awaiting_answer", job=job_at())
-        show_clock = cases.show_clock
-
-        def sometimes(dispute, **given):
-            if dispute.pk == bad.pk:
-                raise RuntimeError("made for this test")
-            show_clock(dispute, **given)
-
-        monkeypatch.setattr(cases, "show_clock", sometimes)
-        assert deadlines.enforce_due() == 1
-
-        bad.refresh_from_db()
-        good.refresh_from_db()
-        assert (good.state, good.due_attempts) == ("under_review", 0)
-        assert (bad.state, bad.due_attempts) == ("awaiting_answer", 1)
-        assert bad.due_retry_at is not None
-        assert not DisputeTransition.objects.filter(dispute=bad, action="go_unanswered").exists()
-        monkeypatch.setattr(cases, "show_clock", show_clock)
-        Dispute.objects.filter(pk=bad.pk).update(due_retry_at=None)
-        assert deadlines.enforce_due() == 1
-
-    def test_is_a_task(self):
-        from disputes import tasks
-
-        assert tasks.enforce_deadlines() is None
-
-
 class TestAJobAfterwards:
     def test_a_withdrawn_case_lets_it_be_delivered_approved_and_paid(
         self, case_at, job_at, alice, bob, noon, balance_of
@@ -396,3 +306,139 @@ class TestAJobAfterwards:
         cases.withdraw(case.id, by=alice, at=noon + 2 * DAY)
 
         assert job_deadlines.enforce(job.id, at=noon + 2 * DAY).state == "failed"
+
+
+class TestRedo:
+    REDO = Decision(seller_bps=0, bond_to="seller", redo=True, deposit="other_side")
+
+    @pytest.fixture
+    def redone(self, case_at, job_at, moderator, noon):
+        """A second case of alice's, about a job with a bond; the work is to be done again, five days after noon."""
+        case_at("withdrawn")
+        case = case_at("under_review", job=job_at(seller_bond=5_000_000))
+        case = ruled(case, moderator, at=noon + 3 * DAY, decision=self.REDO)
+        return arbitration.finalise(case.id, at=noon + 5 * DAY)
+
+    def test_lets_the_work_be_delivered_again_and_paid(self, redone, alice, bob, balance_of, noon):
+        job = Job.objects.get(pk=redone.job_id)
+        assert (redone.state, redone.lost_by) == ("final", None)
+        assert (job.state, job.redos_left, job.max_deliveries) == ("revising", 0, 11)
+        assert job.deadline_at == job.revise_by == noon + 5 * DAY + timedelta(seconds=job.revision_seconds)
+        assert "If nothing is delivered by then, the job fails" in job.deadline_effect
+        assert (balance_of("hold", job), balance_of("bond", job)) == (50_000_000, 5_000_000)
+        before = balance_of("available", bob)
+
+        deliveries.deliver(job.id, seller=bob, content=deliveries.from_json({"all": 12}), at=noon + 5 * DAY)
+        jobs.approve(job.id, client=alice, at=noon + 5 * DAY)
+
+        assert balance_of("available", bob) == before + 49_500_000 + 5_000_000
+
+    def test_moves_the_deposit_and_nothing_else(self, redone):
+        [transfer] = Transfer.objects.filter(reference__startswith=f"job:{redone.job_id}:").exclude(kind="job.fund")
+
+        assert (transfer.kind, transfer.reference) == ("job.redo", f"job:{redone.job_id}:redo")
+        assert sorted(transfer.entries.values_list("amount", flat=True)) == [-1_000_000, 1_000_000]
+
+    def test_grants_each_side_one_more_dispute_and_no_second_redo(self, redone, alice, moderator, noon):
+        job = Job.objects.get(pk=redone.job_id)
+        assert (job.client_disputes_left, job.seller_disputes_left) == (1, 2)
+        at = noon + 5 * DAY
+        case = cases.open(job.id, opener=alice, reason="late", statement=STATEMENT, requested_seller_bps=0, at=at)
+        case = deadlines.enforce(case.pk, at=at + 3 * DAY)
+
+        with pytest.raises(Invalid) as refusal:
+            ruled(case, moderator, at=at + 3 * DAY, decision=self.REDO)
+        assert refusal.value.errors[0].pointer == "/redo"
+
+        case = ruled(case, moderator, at=at + 3 * DAY)
+        arbitration.finalise(case.id, at=at + 6 * DAY)
+        assert Job.objects.get(pk=job.pk).state == "resolved"
+
+    def test_may_be_settled_and_aborted_like_any_work(self, redone, alice, bob, noon):
+        cases.settle_offer(redone.job_id, by=alice, seller_bps=5_000, at=noon + 5 * DAY)
+
+        assert cases.settle_offer(redone.job_id, by=bob, seller_bps=5_000, at=noon + 5 * DAY).state == "resolved"
+
+    def test_fails_if_nothing_comes(self, redone, noon):
+        from marketplace import deadlines as job_deadlines
+
+        job = Job.objects.get(pk=redone.job_id)
+
+        assert job_deadlines.enforce(job.id, at=job.revise_by).state == "failed"
+
+    def test_without_deposits_posts_nothing(self, case_at, moderator, noon):
+        case = case_at("under_review")
+        transfers = Transfer.objects.count()
+        ruled(case, moderator, at=noon + 3 * DAY, decision=self.REDO)
+
+        assert arbitration.finalise(case.id, at=noon + 5 * DAY).state == "final"
+        assert Transfer.objects.count() == transfers
+
+    def test_leaves_the_bond_alone(self, case_at, moderator, noon):
+        case = case_at("under_review", seller_bond=5_000_000)
+        decision = Decision(seller_bps=0, bond_to="client", redo=True)
+
+        with pytest.raises(Invalid) as refusal:
+            ruled(case, moderator, at=noon + 3 * DAY, decision=decision)
+
+        assert refusal.value.errors[0].pointer == "/bond"
+
+
+class TestFinal:
+    def test_pays_nothing_out_of_a_hold_that_is_not_as_agreed(self, case_at, alice, noon):
+        case = case_at("ruled")
+        moves = [ledger.Move("available", str(alice.id), -5), ledger.Move("hold", f"job:{case.job_id}", 5)]
+        ledger.post("mistake", kind="test", moves=moves, at=noon)
+
+        with pytest.raises(holds.NotAsAgreed), transaction.atomic():
+            arbitration.finalise(case.id, at=noon + 5 * DAY)
+
+        assert Dispute.objects.get().state == "ruled"
+        ledger.post("undone", kind="test", moves=[m._replace(amount_units=-m.amount_units) for m in moves], at=noon)
+        assert arbitration.finalise(case.id, at=noon + 5 * DAY).state == "final"
+
+    def test_is_only_for_a_job_that_is_disputed(self, case_at, noon):
+        case = case_at("ruled")
+        Job.objects.filter(pk=case.job_id).update(state="delivered")
+
+        with pytest.raises(job_lifecycle.TransitionNotAllowed), transaction.atomic():
+            arbitration.finalise(case.id, at=noon + 5 * DAY)
+
+        assert Dispute.objects.get().state == "ruled"
+        Job.objects.filter(pk=case.job_id).update(state="disputed")
+
+    def test_tells_both_sides(self, case_at, alice, bob):
+        case = case_at("final")
+
+        told = Event.objects.filter(type="dispute.final", data__dispute_id=str(case.id))
+        assert {event.recipient_id for event in told} == {alice.id, bob.id}
+        assert {event.data["seller_bps"] for event in told} == {"3000"}
+
+
+class TestTheDefaultInTime:
+    """Rows 12 and 13: silence of staff is a ruling, which can be appealed."""
+
+    def test_is_the_one_that_was_announced_however_late_the_sweep(self, job_at, bob, noon):
+        job = job_at("in_progress", delivery_seconds=7 * 86_400)  # the time of delivery ends after that of the ruling
+        case = cases.open(
+            job.id, opener=bob, reason="other", statement=STATEMENT, requested_seller_bps=0, at=noon + HOUR
+        )
+        deadlines.enforce(case.pk, at=noon + HOUR + 3 * DAY)
+        announced = Job.objects.get(pk=job.pk).deadline_effect
+
+        case = deadlines.enforce(case.pk, at=noon + 20 * DAY)
+
+        ruling = Ruling.objects.get()
+        assert "24.750000 USDC to the seller" in announced
+        assert (ruling.is_default, ruling.seller_bps) == (True, 5_000)
+        assert case.appeal_by == noon + 22 * DAY  # the parties have their full time
+
+    def test_is_no_loss_and_can_be_appealed(self, case_at, alice, noon):
+        case = case_at("under_review")
+        case = deadlines.enforce(case.pk, at=noon + 6 * DAY)
+        assert case.state == "ruled"
+        case = appealed(case, alice, at=noon + 7 * DAY)
+
+        case = deadlines.enforce(case.pk, at=noon + 10 * DAY)
+
+        assert (case.state, case.lost_by) == ("final", None)
