@@ -175,6 +175,15 @@ class TestWrite:
         assert precedents.band_of(units) == band
 
 
+class TestOnce:
+    def test_a_case_that_is_summarised_is_left_alone(self, case_at):
+        case = case_at("final")
+        first = precedents.write(case.pk)
+
+        assert precedents.write(case.pk) is None
+        assert list(Precedent.objects.all()) == [first]
+
+
 class TestWriteDue:
     def test_writes_each_final_case_once(self, case_at):
         case_at("final")
