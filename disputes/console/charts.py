@@ -35,12 +35,10 @@ class Bar(NamedTuple):
 
 def ages(at: datetime) -> list[Bar]:
     """Count the living cases by how long they are open, and those of them that are past the staff's time."""
+    of_age = {name: keyset.opened_between(at, days, until) for name, (_, days, until) in queue.AGES.items()}
     counted = queue.lit(Dispute.objects.filter(closed_at=None), at).aggregate(
-        **{name: Count("pk", filter=keyset.opened_between(at, *span)) for name, (_, *span) in queue.AGES.items()},
-        **{
-            f"late_{name}": Count("pk", filter=keyset.opened_between(at, *span) & Q(light="late"))
-            for name, (_, *span) in queue.AGES.items()
-        },
+        **{name: Count("pk", filter=which) for name, which in of_age.items()},
+        **{f"late_{name}": Count("pk", filter=which & Q(light="late")) for name, which in of_age.items()},
     )
     return [Bar(age[0], counted[name], counted[f"late_{name}"]) for name, age in queue.AGES.items()]
 

@@ -30,7 +30,7 @@ def of(request: HttpRequest) -> list[Link]:
     return [
         Link(name, address, _is_here(request.path, address))
         for name, page, permission in PAGES
-        if (not permission or user.has_perm(permission)) and (address := _address(page))  # type: ignore[union-attr]
+        if (not permission or user.has_perm(permission)) and (address := _address(page))
     ]
 
 

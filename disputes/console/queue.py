@@ -84,7 +84,7 @@ def _due(dispute: Dispute) -> datetime | None:
     return dispute.rule_by if dispute.clock_stopped_at else dispute.deadline_at
 
 
-def lit(found: QuerySet[Dispute], at: datetime) -> QuerySet[Dispute]:
+def lit(found: QuerySet[Dispute], at: datetime) -> QuerySet[Any]:
     """Add the light of each row, as `light_of` says it."""
     due = Case(When(clock_stopped_at__isnull=False, then=F("rule_by")), default=F("deadline_at"))
     now = Coalesce(F("clock_stopped_at"), Value(at))
@@ -142,10 +142,10 @@ def _filtered(query: Any, user: Any, at: datetime) -> QuerySet[Dispute]:
         found = found.filter(reason=reason)
     if age := AGES.get(query.get("age", "")):
         found = found.filter(keyset.opened_between(at, *age[1:]))
-    found = lit(found, at)
+    shining = lit(found, at)
     if (light := query.get("light", "")) in LIGHTS:
-        found = found.filter(light=light)
-    return finding.cases(found, sought) if (sought := query.get("q", "").strip()) else found
+        shining = shining.filter(light=light)
+    return finding.cases(shining, sought) if (sought := query.get("q", "").strip()) else shining
 
 
 def _assigned(found: QuerySet[Dispute], whose: str, user: Any) -> QuerySet[Dispute]:

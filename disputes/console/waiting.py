@@ -41,7 +41,7 @@ def _awaits_second_word(user: Any) -> Q:
 def _fit(found: QuerySet[Dispute], user: Any, *, at: datetime, limit: int) -> list[queue.Row]:
     """Leave out what the verbs would refuse this person: a stake in a party, a part in the ruling that is appealed."""
     asked = Case(When(approver=user, then=Value(True)), default=Value(False), output_field=BooleanField())
-    seen = list(
+    seen: list[Any] = list(
         queue.lit(found.exclude(_stepped_back(user)).exclude(_took_part(user)), at)
         .select_related("client", "seller", "assigned_to")
         .defer("statement_of_client", "statement_of_seller")
