@@ -3,13 +3,16 @@
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 
+from accounts import spending, tokens
 from accounts.errors import Invalid, NotAllowed, NotFound
-from accounts.models import Event
+from accounts.models import Agent, Event, User
 from disputes import appeals, approvals, deadlines, lifecycle
 from disputes.decisions import Decision
 from disputes.models import Appeal, Dispute, Ruling
 from disputes.tests.conftest import DAY, GROUNDS, PROPOSED, REASONS, appealed, replaced, ruled
+from escrow import ledger
 from escrow.models import Transfer
 from marketplace.models import Job
 
@@ -96,6 +99,117 @@ class TestFile:
             assert allowed == (side in may), side
 
 
+class TestDeposit:
+    """The same rule as for opening a case: what the first of either costs is nothing."""
+
+    def due(self, case, agent, noon):
+        appealed(case, agent, at=noon + 4 * DAY)
+        appeal = Appeal.objects.get()
+        return appeal.deposit_due_units, appeal.deposit_held_units
+
+    def test_is_nothing_for_whoever_never_brought_anything(self, case_at, bob, noon):
+        assert self.due(case_at("ruled"), bob, noon) == (0, 0)
+
+    def test_is_held_from_whoever_opened_a_case_for_nothing(self, case_at, alice, balance_of, noon):
+        case = case_at("ruled")
+        before = balance_of("available", alice)
+
+        assert self.due(case, alice, noon) == (1_000_000, 1_000_000)
+        assert balance_of("available", alice) == before - 1_000_000
+        assert balance_of("dispute_deposit", f"dispute:{case.pk}:appeal") == 1_000_000
+
+    def test_is_two_per_cent_of_a_larger_price(self, case_at, alice, noon):
+        assert self.due(case_at("ruled", price=99_000_000), alice, noon) == (1_980_000, 1_980_000)
+
+    def test_costs_a_later_case_of_the_appellant(self, case_at, job_at, bob, noon):
+        appealed(case_at("ruled"), bob, at=noon + 4 * DAY)
+        case = case_at(job=job_at("revising"), opener=bob)
+
+        assert case.deposit_due_units == 1_000_000
+
+    def test_of_an_owner_counts_what_their_other_agents_brought(self, case_at, make_agent, alice, bob, noon):
+        owner = User.objects.create(username="olga")
+        case = case_at("ruled")
+        for agent in (alice, bob):  # as if the seller's owner had opened the case
+            Agent.objects.filter(pk=agent.pk).update(owner=owner)
+        bob.refresh_from_db()
+
+        assert self.due(case, bob, noon)[0] == 1_000_000
+
+    def test_is_doubled_after_two_losses(self, case_at, job_at, alice, moderator, noon):
+        for _ in range(2):
+            lost = ruled(
+                case_at("under_review", job=job_at()), moderator, at=noon + 3 * DAY,
+                decision=Decision(seller_bps=10_000, bond_to="seller"),
+            )  # fmt: skip
+            assert deadlines.enforce(lost.pk, at=noon + 5 * DAY).lost_by == "client"
+        case = ruled(case_at("under_review", job=job_at()), moderator, at=noon + 5 * DAY)
+
+        case = appealed(case, alice, at=noon + 6 * DAY)
+
+        assert case.appeal.deposit_due_units == 2_000_000
+
+    def test_is_held_as_far_as_the_balance_reaches_the_rest_taken_from_the_share(
+        self, case_at, alice, bob, senior, balance_of, noon
+    ):
+        case = case_at("ruled")
+        spend_all_but(alice, 300_000, noon)
+        assert self.due(case, alice, noon) == (1_000_000, 300_000)
+        before = balance_of("available", bob)
+
+        case.refresh_from_db()
+        appeals.uphold(case.id, senior=senior, revision=case.revision, reasons=REASONS, at=noon + 5 * DAY)
+
+        assert balance_of("available", bob) == before + 14_850_000 + 1_000_000
+        assert balance_of("available", alice) == 35_000_000 - 700_000
+
+    def test_comes_back_if_nobody_decides(self, case_at, alice, balance_of, noon):
+        case = case_at("appealed")
+        before = balance_of("available", alice)
+
+        deadlines.enforce(case.pk, at=noon + 30 * DAY)  # the last day: as the end of its own time
+
+        appeal = Appeal.objects.get()
+        assert (appeal.outcome, appeal.deposit_went) == ("lapsed", "back")
+        assert balance_of("available", alice) == before + 35_000_000 + 1_000_000
+
+    def test_goes_to_the_other_side_if_the_appellant_fares_no_better(self, case_at, senior, bob, balance_of, noon):
+        case = case_at("appealed")  # by the client, against 30 %
+        before = balance_of("available", bob)
+
+        replaced(case, senior, at=noon + 5 * DAY, decision=Decision(seller_bps=4_000, bond_to="seller"))
+
+        assert balance_of("available", bob) == before + 19_800_000 + 1_000_000
+        assert Appeal.objects.get().deposit_went == "other_side"
+
+    def test_counts_against_the_caps_of_the_token(self, case_at, alice, noon):
+        case = case_at("ruled")
+        token, _ = tokens.mint(alice, scopes=["disputes:write"], max_per_day_units=999_999)
+
+        with pytest.raises(spending.SpendingCapExceeded), transaction.atomic():
+            appeals.file(case.id, appellant=alice, grounds=GROUNDS, token=token, at=noon + 4 * DAY)
+
+        assert Dispute.objects.get().state == "ruled"
+        assert not Appeal.objects.exists()
+
+    def test_goes_with_a_redo(self, case_at, senior, alice, bob, balance_of, noon):
+        case = case_at("appealed")
+        before = balance_of("available", bob)
+
+        case = replaced(case, senior, at=noon + 5 * DAY, decision=Decision(seller_bps=0, bond_to="seller", redo=True))
+
+        assert case.state == "final"
+        assert Job.objects.get().state == "revising"
+        assert balance_of("available", bob) == before + 1_000_000  # a redo is as good as 50 % to the client, who had 70
+        assert balance_of("dispute_deposit", f"dispute:{case.pk}:appeal") == 0
+
+
+def spend_all_but(agent: Agent, units: int, noon) -> None:
+    rest = ledger.balance("available", str(agent.id)) - units
+    moves = [ledger.Move("available", str(agent.id), -rest), ledger.Move("custody", "chain:31337", rest)]
+    ledger.post("test:spent", kind="withdrawal", moves=moves, at=noon)
+
+
 class TestUphold:
     def test_carries_the_first_ruling_out(self, case_at, senior, alice, bob, balance_of, noon):
         case = case_at("appealed")
@@ -139,6 +253,8 @@ class TestReplace:
 
         with pytest.raises(NotAllowed):
             approvals.approve(case.id, approver=senior, revision=case.revision, at=noon + 5 * DAY)
+        with pytest.raises(lifecycle.TransitionNotAllowed):  # one proposal at a time
+            replaced(case, senior, at=noon + 5 * DAY)
         with pytest.raises(NotAllowed):
             approvals.approve(case.id, approver=moderator, revision=case.revision, at=noon + 5 * DAY)
         case = approvals.approve(case.id, approver=make_senior("ada"), revision=case.revision, at=noon + 5 * DAY)
@@ -157,3 +273,25 @@ class TestLapse:
         assert case.state == "final"
         appeal = Appeal.objects.get()
         assert (appeal.outcome, appeal.decided_by, appeal.deposit_went) == ("lapsed", None, "back")
+
+    def test_puts_away_what_was_proposed(self, case_at, senior, noon):
+        case = replaced(case_at("appealed"), senior, at=noon + 5 * DAY, **PROPOSED)
+
+        case = deadlines.enforce(case.pk, at=noon + 7 * DAY)
+
+        assert case.state == "final"
+        assert list(Ruling.objects.order_by("number").values_list("standing", flat=True)) == ["standing", "replaced"]
+
+
+class TestBond:
+    def test_touched_on_appeal_takes_two_seniors(self, case_at, job_at, alice, moderator, make_moderator, senior, noon):
+        case = case_at("under_review", job=job_at(seller_bond=1_000_000))
+        taken = {"decision": Decision(seller_bps=3_000, bond_to="client")}
+        case = ruled(case, moderator, at=noon + 3 * DAY, **taken)
+        case = approvals.approve(case.id, approver=make_moderator("max"), revision=case.revision, at=noon + 3 * DAY)
+        case = appealed(case, alice, at=noon + 4 * DAY)
+
+        case = replaced(case, senior, at=noon + 5 * DAY)  # gives the bond back
+
+        assert case.state == "appealed"
+        assert Ruling.objects.get(standing="proposed").needs_approval

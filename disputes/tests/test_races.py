@@ -120,7 +120,7 @@ class TestOneEnd(Turns):
         colleague = make_moderator("max")
 
         def make_case():
-            case = case_at("unanswered", job=job_at(seller_bond=2_000_000))
+            case = case_at("unanswered", job=job_at(price=10_000_000, seller_bond=2_000_000))
             cases.settle_offer(case.job_id, by=alice, seller_bps=4_000)
             return case
 
@@ -150,7 +150,9 @@ class TestOneEnd(Turns):
         colleagues = [make_moderator(name) for name in ("max", "mia")]
 
         def make_case():
-            case = ruled(case_at("unanswered", job=job_at(seller_bond=2_000_000)), moderator, **PROPOSED)
+            case = ruled(
+                case_at("unanswered", job=job_at(price=10_000_000, seller_bond=2_000_000)), moderator, **PROPOSED
+            )
             cases.settle_offer(case.job_id, by=alice, seller_bps=4_000)
             return case
 
@@ -173,7 +175,7 @@ class TestOneEnd(Turns):
 
     def test_of_appeals_and_the_end_of_their_time(self, case_at, job_at, alice, bob, moderator, race, noon, turns):
         def make_case():
-            return ruled(case_at("unanswered", job=job_at(seller_bond=2_000_000)), moderator)
+            return ruled(case_at("unanswered", job=job_at(price=10_000_000, seller_bond=2_000_000)), moderator)
 
         def play(case):
             return race(
@@ -194,7 +196,9 @@ class TestOneEnd(Turns):
         seniors = [make_senior(name) for name in ("ada", "berta", "cora")]
 
         def make_case():
-            return appealed(ruled(case_at("unanswered", job=job_at(seller_bond=2_000_000)), moderator), alice)
+            return appealed(
+                ruled(case_at("unanswered", job=job_at(price=10_000_000, seller_bond=2_000_000)), moderator), alice
+            )
 
         def play(case):
             seen = {"revision": case.revision}
@@ -218,7 +222,9 @@ class TestOneEnd(Turns):
         author, *seconds = (make_senior(name) for name in ("ada", "berta", "cora"))
 
         def make_case():
-            case = appealed(ruled(case_at("unanswered", job=job_at(seller_bond=2_000_000)), moderator), alice)
+            case = appealed(
+                ruled(case_at("unanswered", job=job_at(price=10_000_000, seller_bond=2_000_000)), moderator), alice
+            )
             return replaced(case, author, decision=Decision(seller_bps=0, bond_to="client"))
 
         def play(case):
@@ -236,7 +242,7 @@ class TestOneEnd(Turns):
 class TestAgentsThatLeave:
     def test_keep_no_case_from_its_end(self, case_at, job_at, alice, bob, moderator, race, noon):
         """A case whose parties leave while it is carried out ends all the same."""
-        case = ruled(case_at("unanswered", job=job_at(seller_bond=2_000_000)), moderator)
+        case = ruled(case_at("unanswered", job=job_at(price=10_000_000, seller_bond=2_000_000)), moderator)
 
         won(
             race(
