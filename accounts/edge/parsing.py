@@ -31,6 +31,8 @@ class StrictJson(parsers.BaseParser):
 class BoundedMultipart(parsers.MultiPartParser):
     """Multipart with a file, no larger than a delivery may be."""
 
+    reader = MultiPartParser
+
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         length = int(stream.META.get("CONTENT_LENGTH") or 0)
         if length > settings.MAX_FILE_BYTES + settings.MAX_BODY_BYTES:
@@ -38,17 +40,21 @@ class BoundedMultipart(parsers.MultiPartParser):
         request = (parser_context or {})["request"]
         meta = request.META | {"CONTENT_TYPE": media_type}
         try:
-            return parsers.DataAndFiles(*_Parts(meta, stream, request.upload_handlers, "utf-8").parse())
+            return parsers.DataAndFiles(*self.reader(meta, stream, request.upload_handlers, "utf-8").parse())
         except MultiPartParserError as error:
             raise Invalid.at("", "not_multipart", f"The body is not multipart/form-data: {error}.") from None
 
 
-class _Parts(MultiPartParser):
-    """Django's, but hidden characters in the name of a file are made visible where Django drops them."""
-
+class _NamesAsSent(MultiPartParser):
     def sanitize_file_name(self, file_name: str) -> str | None:
         name = texts.visible(html.unescape(file_name).replace("\\", "/").rpartition("/")[2])
         return None if name in ("", ".", "..") else name
+
+
+class MultipartWithNames(BoundedMultipart):
+    """The same, but hidden characters in the name of a file are made visible, where Django drops them."""
+
+    reader = _NamesAsSent
 
 
 def loads(raw: bytes) -> Any:

@@ -9,7 +9,7 @@ from rest_framework import serializers
 from rest_framework.response import Response
 
 from accounts.edge.fields import Strict
-from accounts.edge.parsing import BoundedMultipart, StrictJson
+from accounts.edge.parsing import MultipartWithNames, StrictJson
 from accounts.edge.schema import documented
 from accounts.edge.views import AgentView
 from accounts.errors import Invalid, NotFound
@@ -28,7 +28,7 @@ class EvidenceFileBody(Strict):
 
 
 class EvidenceItems(CaseAction):
-    parser_classes = [StrictJson, BoundedMultipart]
+    parser_classes = [StrictJson, MultipartWithNames]
 
     @documented(
         request={"application/json": EvidenceBody, "multipart/form-data": EvidenceFileBody},
