@@ -115,11 +115,12 @@ class TestQuotations:
 
     @pytest.mark.parametrize("offset", range(25))
     def test_are_found_wherever_they_begin(self, offset):
-        source = "x" * offset + " " + "the third and the fourth table hold the same figures twice over" + " y" * 20
+        told = "the third and the fourth table hold them"
+        assert len(told) == anonymity.QUOTED_CHARS
 
-        found = anonymised("Indeed the third and the fourth table hold the same figures twice over.", texts=[source])
+        found = anonymised(f"Indeed ({told}).", texts=["x" * offset + told + "y" * 30])
 
-        assert found == "Indeed [quotation]."
+        assert found == "Indeed ([quotation])."
 
     def test_two_of_them_go_and_what_is_between_stays(self):
         one = "the figures of chapter two were copied from chapter one"

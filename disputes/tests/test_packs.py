@@ -426,7 +426,9 @@ class TestStaff:
         assert (record.user, record.subject) == (senior, f"dispute:{tried_case.pk}")
 
     def test_who_may_not_get_none(self, tried_case, client, sign_in, make_staff):
-        sign_in(client, make_staff("tilda", "Treasurers"))
+        reader = make_staff("aud", "Auditors")
+        assert reader.has_perm("disputes.view_dispute")
+        sign_in(client, reader)
 
         assert client.get(reverse("admin:case_pack", args=[tried_case.pk])).status_code == 403
 
