@@ -13,7 +13,7 @@ from PIL import Image
 
 from accounts import alerts, clock, staff, tokens
 from accounts.models import Agent, User
-from disputes import appeals, arbitration, assignment, cases, deadlines, evidence, questions
+from disputes import appeals, arbitration, assignment, cases, deadlines, evidence, precedents, questions
 from disputes.decisions import Decision
 from disputes.models import Dispute, Party
 from disputes.tests.conftest import REASONS
@@ -127,6 +127,7 @@ def _cases(world: World, said: str, statement: str) -> None:
     for agent in (world.client, world.seller):
         cases.settle_offer(settled.job_id, by=agent, seller_bps=4_000, at=world.at)
     cases.withdraw(opened("withdrawn", 5).pk, by=world.client, at=world.at)
+    precedents.write_due(limit=10)
 
 
 def _opened(world: World, said: str, statement: str, at: datetime, *, price: int = 50_000_000) -> Dispute:
