@@ -7,7 +7,7 @@ from django.db import connection
 from accounts import alerts
 from accounts.errors import Invalid, NotAllowed
 from accounts.models import AuditRecord, User
-from disputes import assignment, candidates, conflicts, lifecycle, tasks, vacancies
+from disputes import assignment, candidates, conflicts, lifecycle, questions, tasks, vacancies
 from disputes.lifecycle import Action, Who
 from disputes.models import Appeal, Assignment, Dispute, DisputeTransition, Question, Ruling, RulingApproval
 from disputes.tests.conftest import DAY, HOUR, ruled
@@ -504,6 +504,14 @@ class TestEscalate:
 
         with pytest.raises(lifecycle.TransitionNotAllowed):
             assignment.escalate(case.pk, at=review + 1.5 * DAY - HOUR)
+
+    def test_is_refused_while_a_question_is_open(self, case_at, moderator, review):
+        case = case_at("under_review")
+        ask = {"to": "client", "text": "Which chapters are there?", "revision": case.revision}
+        asked = questions.ask(case.pk, moderator=moderator, **ask, at=review + HOUR)
+
+        with pytest.raises(lifecycle.TransitionNotAllowed):
+            assignment.escalate(case.pk, at=asked.answer_by)
 
     def test_leaves_a_seniors_case_where_it_is(self, case_at, make_senior, review):
         sue, _ = make_senior("sue"), make_senior("ada")
