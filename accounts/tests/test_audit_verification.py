@@ -1,3 +1,4 @@
+import tracemalloc
 from datetime import timedelta
 from io import StringIO
 from unittest import mock
@@ -293,6 +294,31 @@ class TestManyRows:
         assert audit.verify(progress=lambda done, end: told.append((done, end))) == []
 
         assert told == [(2, 6), (4, 6), (6, 6)]
+
+    @pytest.mark.long
+    def test_of_a_hundred_thousand_need_no_memory_for_all_of_them(self):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO accounts_auditrecord (action, subject, facts, reason, address, request_id)"
+                " SELECT 'test.many', 'test:' || n, jsonb_build_object('n', n), repeat('because ', 40), '', ''"
+                " FROM generate_series(1, 100000) n"
+            )
+        while AuditLink.objects.count() < 100_000:
+            with mock.patch.object(audit_chain, "FINISHED", "true"):
+                audit.seal()
+        with forging() as cursor:
+            cursor.execute("UPDATE accounts_auditrecord SET reason = 'no' WHERE id = (SELECT max(id) - 1"
+                           " FROM accounts_auditrecord)")  # fmt: skip
+        told = []
+
+        tracemalloc.start()
+        found = only(audit.verify(progress=lambda done, end: told.append(done)))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+        assert "at position 99999 was edited" in found
+        assert peak < 32 * 2**20
+        assert told[-1] == 98_000
 
     def test_a_change_in_a_later_batch_is_named(self, sealed, monkeypatch):
         monkeypatch.setattr(audit_verification, "BATCH", 2)
