@@ -32,6 +32,8 @@ STAFF = {
     "operator": ["Operators"],
     "superuser": [],
 }
+# The list, the form to add and the form to change: what all others are asked for, after a superuser had every page.
+MAIN_PAGES = 3
 REFUSALS = {301, 302, 403, 404, 405}
 
 
@@ -103,7 +105,8 @@ class TestRows:
         for model in admin.site._registry:
             if model._meta.app_label == SCHEDULE and person.role in ("operator", "superuser"):
                 continue
-            for address, method in itertools.product(addresses_of(model), METHODS):
+            addresses = addresses_of(model)[: None if person.is_superuser else MAIN_PAGES]
+            for address, method in itertools.product(addresses, METHODS):
                 data = {} if method == "get" else an_edit_of(model)
                 content = {} if method in ("get", "post") else {"content_type": "application/json"}
                 answer = getattr(client, method)(address, data, **content)

@@ -310,6 +310,19 @@ class TestSession:
             assert not is_in(client)
 
 
+    def test_outlives_a_new_password_that_its_owner_chose_and_that_is_written_down(self, client, mona):
+        sign_in(client, mona)
+        chosen = {"new_password1": "another long password", "new_password2": "another long password"}
+
+        refused = client.post("/admin/password_change/", {"old_password": "wrong"} | chosen)
+        assert (refused.status_code, AuditRecord.objects.filter(action="staff.password_changed").count()) == (200, 0)
+
+        client.post("/admin/password_change/", {"old_password": PASSWORD} | chosen)
+
+        assert is_in(client)
+        assert AuditRecord.objects.filter(action="staff.password_changed", user=mona).count() == 1
+
+
 class TestPages:
     @pytest.fixture(params=["empty", "wrong", "locked"])
     def answer(self, request, client, mona):
