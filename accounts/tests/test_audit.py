@@ -1,6 +1,6 @@
 import pytest
 from django.db import DatabaseError, connection, transaction
-from django.test import Client, RequestFactory
+from django.test import RequestFactory
 
 from accounts import audit
 from accounts.edge import origins
@@ -74,17 +74,6 @@ class TestOrigin:
         )
 
         assert seen == [("9" * 64, "r-1")]
-
-    @pytest.mark.django_db
-    def test_is_set_for_every_request(self, monkeypatch):
-        from escrow import solvency
-
-        seen, read = [], solvency.read
-        monkeypatch.setattr(solvency, "read", lambda: [seen.append(audit.origin.get()), read()][1])
-
-        Client().get("/v1/solvency", REMOTE_ADDR="203.0.113.9", HTTP_X_REQUEST_ID="r-2")
-
-        assert seen == [("203.0.113.9", "r-2")]
 
 
 @pytest.mark.django_db(transaction=True)
