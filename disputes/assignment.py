@@ -238,6 +238,8 @@ def _give(
     reason: str = "",
     **changes: Any,
 ) -> Dispute:
+    if to is not None and dispute.first_assigned_at is None:
+        changes["first_assigned_at"] = at
     lifecycle.advance(
         dispute, action, by=by, at=at, user=user, why=reason, assigned_to=to, assigned_at=to and at, **changes
     )

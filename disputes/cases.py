@@ -141,8 +141,13 @@ def withdraw_settle_offer(job_id: UUID, *, by: Agent, at: datetime | None = None
 
 
 def deposit_on_withdrawal(dispute: Dispute) -> str:
-    """Say where the deposit goes if the case is withdrawn now: back, unless a moderator has the case."""
-    return Deposit.BACK if dispute.assigned_to_id is None else Deposit.OTHER_SIDE
+    """
+    Say where the deposit goes if the case is withdrawn now: back, unless a moderator was given the case before.
+
+    Where it takes both sides, what counts is when the opener asked: consenting late must not pay.
+    """
+    given_at, asked_at = dispute.first_assigned_at, dispute.withdrawal_asked_at
+    return Deposit.OTHER_SIDE if given_at and (asked_at is None or given_at <= asked_at) else Deposit.BACK
 
 
 def show_clock(dispute: Dispute, *, standing: Ruling | None = None) -> None:

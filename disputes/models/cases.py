@@ -124,6 +124,8 @@ class Dispute(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="cases"
     )
     assigned_at = models.DateTimeField(null=True, blank=True)
+    # From then on withdrawing costs the deposit, whoever has the case now.
+    first_assigned_at = models.DateTimeField(null=True, blank=True)
     entered_review_at = models.DateTimeField(null=True, blank=True)
     # Half of the time for a ruling is over: a senior was asked, if one was free.
     escalated_at = models.DateTimeField(null=True, blank=True)

@@ -285,6 +285,31 @@ class TestWithdraw:
 
         assert balance_of("available", bob) == before + 1_000_000
 
+    def test_asked_before_anybody_was_assigned_gives_the_deposit_back_however_late_the_consent(
+        self, case_at, job_at, alice, bob, moderator, balance_of, noon
+    ):
+        case_at()
+        case = case_at("under_review", job=job_at())
+        before = balance_of("available", alice)
+        cases.withdraw(case.id, by=alice, at=noon + 3 * DAY)
+        assignment.take(case.id, moderator=moderator, at=noon + 3 * DAY + HOUR)
+
+        assert cases.withdraw(case.id, by=bob, at=noon + 3 * DAY + 2 * HOUR).deposit_went == "back"
+        assert balance_of("available", alice) == before + 1_000_000
+
+    def test_after_the_only_moderator_stepped_back_still_gives_the_deposit_to_the_other_side(
+        self, case_at, job_at, alice, bob, moderator, noon
+    ):
+        case_at()
+        case = case_at("unanswered", job=job_at())
+        assignment.take(case.id, moderator=moderator, at=noon + 3 * DAY)
+        case = assignment.recuse(
+            case.id, moderator=moderator, reason="I know the seller's owner well.", at=noon + 3 * DAY
+        )
+        assert case.assigned_to is None
+
+        assert cases.withdraw(case.id, by=alice, at=noon + 3 * DAY).deposit_went == "other_side"
+
     @pytest.mark.parametrize("state", ["ruled", "final", "settled", "withdrawn"])
     def test_is_over_with_a_ruling_or_the_end(self, case_at, alice, bob, balance_of, noon, state):
         case = case_at(state)
