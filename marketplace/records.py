@@ -39,7 +39,7 @@ def of_many(agent_ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
         }
 
 
-# The answer to a delivery is the next step on the job's time line, if it was the client who took it.
+# The answer to a delivery is the next step on the job's time line, if it is one that only a client takes.
 _OF_MANY = """
     SELECT asked.id,
            (SELECT count(*) FROM marketplace_job WHERE client_id = asked.id AND state = 'completed')
@@ -50,9 +50,9 @@ _OF_MANY = """
             FROM (SELECT id FROM marketplace_job WHERE client_id = asked.id AND funded_at IS NOT NULL
                   ORDER BY id DESC LIMIT %s) AS latest
             JOIN marketplace_transition d ON d.job_id = latest.id AND d.action = 'deliver'
-            CROSS JOIN LATERAL (SELECT action, by, occurred_at FROM marketplace_transition
+            CROSS JOIN LATERAL (SELECT action, occurred_at FROM marketplace_transition
                                 WHERE job_id = d.job_id AND revision > d.revision ORDER BY revision LIMIT 1) AS answer
-            WHERE answer.by = 'client' AND answer.action IN ('approve', 'request_revision', 'dispute'))
+            WHERE answer.action IN ('approve', 'request_revision', 'dispute'))
     FROM unnest(%s::uuid[]) AS asked (id)
 """
 
