@@ -150,6 +150,8 @@ def _admin_for(model: type[models.Model]) -> type[ReadOnly]:
 
 
 _SHOWN_SPECIALLY = (models.TextField, models.JSONField, models.BinaryField)
+# Short texts of strangers: hidden characters are made visible where they come in, and once more where they are shown.
+_OF_STRANGERS = {"display_name", "capabilities", "title", "skills", "label", "filename", "content_type", "detail"}
 _AMOUNTS = {
     ("escrow.LedgerAccount", "balance"),
     ("escrow.Entry", "amount"),
@@ -167,7 +169,7 @@ def _shown_as(field: models.Field) -> str:
 
 
 def _is_special(field: models.Field) -> bool:
-    return isinstance(field, _SHOWN_SPECIALLY) or _is_amount(field)
+    return isinstance(field, _SHOWN_SPECIALLY) or field.name in _OF_STRANGERS or _is_amount(field)
 
 
 def _is_amount(field: models.Field) -> bool:
@@ -183,6 +185,8 @@ def _text_of(field: models.Field) -> Any:
             return f"{units_to_text(value)} USDC"
         if isinstance(field, models.BinaryField):
             return bytes(value).hex()
+        if isinstance(value, list):
+            value = ", ".join(map(str, value))
         return format_html('<span class="party-text">{}</span>', visible(str(value)))
 
     text.short_description = str(field.verbose_name).removesuffix(" units")  # type: ignore[attr-defined]
