@@ -5,12 +5,13 @@ import json
 import zipfile
 
 import pytest
+from django.conf import settings
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
+from django.utils.module_loading import import_string
 
 from accounts import clock, ids
 from accounts.models import Event
-from config.wsgi import application
 from disputes.models import Appeal, Dispute, DisputeTransition, Evidence, Question, Ruling
 from disputes.tests.conftest import DAY, STATEMENT
 from disputes.tests.test_evidence import EXE, GIF, HTML, PDF, PNG, SVG
@@ -165,7 +166,7 @@ class Answered:
     """What the application answered to a WSGI request."""
 
     def __init__(self, environ):
-        body = application(environ, self._start)
+        body = import_string(settings.WSGI_APPLICATION)(environ, self._start)
         self.content = b"".join(body)
 
     def _start(self, status, headers, error=None):

@@ -106,7 +106,7 @@ class TestReencoded:
 
     @pytest.mark.parametrize(("width", "height"), [(50_000, 1_001), (8_000, 6_251), (2**31 - 1, 1)])
     def test_refuses_a_bomb_before_a_pixel_is_decoded(self, width, height):
-        with pytest.raises(images.Unreadable, match="ValueError|DecompressionBombError"):
+        with pytest.raises(images.Unreadable, match=r"ValueError|DecompressionBombError"):
             images.reencoded(png_header(width, height))
 
     def test_gives_up_in_time(self, monkeypatch):
