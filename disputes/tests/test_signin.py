@@ -309,7 +309,6 @@ class TestSession:
         with time_machine.travel(clock.now() + timedelta(hours=8, seconds=1)):
             assert not is_in(client)
 
-
     def test_outlives_a_new_password_that_its_owner_chose_and_that_is_written_down(self, client, mona):
         sign_in(client, mona)
         chosen = {"new_password1": "another long password", "new_password2": "another long password"}
