@@ -177,6 +177,10 @@ def needs_second_person(
         return "Calling a case frivolous needs a second person."
     if Reason.FRAUD in reason_codes:
         return "A finding of fraud needs a second person."
+    if replaces is not None and replaces.deposit == Deposit.PENALTIES:
+        return "Undoing the finding that a case was frivolous needs a second person."
+    if replaces is not None and Reason.FRAUD in replaces.reason_codes:
+        return "Undoing a finding of fraud needs a second person."
     return None
 
 

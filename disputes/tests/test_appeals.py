@@ -295,3 +295,28 @@ class TestBond:
 
         assert case.state == "appealed"
         assert Ruling.objects.get(standing="proposed").needs_approval
+
+
+class TestFindingThatTookTwo:
+    """One person alone does not undo what two found."""
+
+    @pytest.mark.parametrize(
+        "found",
+        [
+            {"decision": Decision(seller_bps=3_000, bond_to="seller", deposit="penalties")},
+            {"reason_codes": ["fraud", "not_as_agreed"]},
+        ],
+        ids=["frivolous", "fraud"],
+    )
+    def test_undone_on_appeal_takes_two_seniors(
+        self, case_at, alice, moderator, make_moderator, senior, make_senior, noon, found
+    ):
+        case = ruled(case_at("under_review"), moderator, at=noon + 3 * DAY, **found)
+        case = approvals.approve(case.id, approver=make_moderator("max"), revision=case.revision, at=noon + 3 * DAY)
+        case = appealed(case, alice, at=noon + 4 * DAY)
+
+        case = replaced(case, senior, at=noon + 5 * DAY)
+
+        assert case.state == "appealed"
+        case = approvals.approve(case.id, approver=make_senior("ada"), revision=case.revision, at=noon + 5 * DAY)
+        assert (case.state, case.deposit_went) == ("final", "back")
