@@ -70,6 +70,7 @@ FILTERS: dict[str, tuple[str, ...]] = {
     "marketplace.Job": ("state",),
     "marketplace.Listing": ("status",),
     "disputes.Dispute": ("state", "reason"),
+    "disputes.Ruling": ("standing", "is_default"),
     "disputes.Assignment": ("how",),
     "disputes.Precedent": ("reason", "category", "price_band", "is_default"),
 }
@@ -101,6 +102,11 @@ class ReadOnly(admin.ModelAdmin):
         for url in urls:
             url.callback = require_safe(url.callback)
         return urls
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Refuse to filter by what is on no page: whoever may ask how a secret begins reads it, letter by letter."""
+        hidden = HIDDEN_FIELDS.get(self.model._meta.label, set())
+        return lookup.partition("__")[0] not in hidden and super().lookup_allowed(lookup, value, request)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
