@@ -16,6 +16,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from accounts import audit, clock, staff, totp
 from accounts.models import Agent, User
 from accounts.tests.staff import device_of, sign_in
+from disputes.console import readonly
 
 pytestmark = pytest.mark.django_db
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -184,6 +185,19 @@ class TestSecrets:
             for address in addresses_of(model):
                 shown = client.get(address).content.decode()
                 assert [secret for secret in secrets if secret in shown] == [], address
+
+    def test_are_not_found_out_letter_by_letter(self, rows):
+        """A filter that nobody offers asks how a hidden column begins, and the number of rows answers."""
+        staff.prepare_groups()
+        auditor = User.objects.create_user("otto", password="a long password", is_staff=True)
+        auditor.groups.set(Group.objects.filter(name="Auditors"))
+        client = sign_in(Client(), auditor)
+
+        for label, fields in readonly.HIDDEN_FIELDS.items():
+            address = f"/admin/{label.lower().replace('.', '/')}/"
+            for field, lookup in itertools.product(fields, ("", "__startswith", "__gte", "__isnull")):
+                assert client.get(address, {field + lookup: "0"}).status_code == 400, (label, field + lookup)
+        assert client.get("/admin/accounts/user/", {"username__startswith": "o"}).status_code == 200
 
 
 def _admin_patterns() -> list[str]:
