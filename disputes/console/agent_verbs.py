@@ -19,6 +19,7 @@ from disputes.templatetags import console as named
 from escrow.console.forms import Amount
 
 LEVELS = [("", "As it has earned"), *((str(level), str(level)) for level in range(trust.LOWEST, trust.HIGHEST + 1))]
+MOST_DIGITS = len(str(staff_limits.MOST_UNITS))
 
 
 class Cap(Amount):
@@ -47,7 +48,8 @@ class Limits(asking.Reasoned):
 
     def clean_seen(self) -> staff_limits.Limits:
         parts = self.cleaned_data["seen"].split(",")
-        if len(parts) != len(staff_limits.Limits._fields) or not all(part.isdecimal() or not part for part in parts):
+        numbers = all(not part or (part.isdecimal() and len(part) <= MOST_DIGITS) for part in parts)
+        if len(parts) != len(staff_limits.Limits._fields) or not numbers:
             raise forms.ValidationError("This page is not as it was made: open it anew.")
         return staff_limits.Limits(*(int(part) if part else None for part in parts))
 

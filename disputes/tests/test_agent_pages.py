@@ -252,6 +252,8 @@ class TestLimits:
             ({"max_open_units": "-1"}, "An amount of USDC"),
             ({"seen": "1,2"}, "open it anew"),
             ({"seen": "x,,,"}, "open it anew"),
+            ({"seen": f"{'9' * 5000},,,"}, "open it anew"),
+            ({"seen": "²,,,"}, "open it anew"),
             ({}, "already"),
         ],
     )
