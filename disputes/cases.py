@@ -11,7 +11,7 @@ from accounts import ids, spending
 from accounts.errors import Conflict, NotFound
 from accounts.events import log
 from accounts.models import Agent, Token
-from disputes import clocks, deposits, effects, lifecycle, rulings
+from disputes import clocks, decisions, deposits, effects, lifecycle, rulings
 from disputes.lifecycle import Action, Who
 from disputes.models import Deposit, Dispute, Party, Ruling
 from escrow import ledger
@@ -169,6 +169,7 @@ def tell(kind: str, dispute: Dispute, at: datetime, **facts: str) -> None:
 
 
 def _new_case(job: Job, opener: Agent, role: Party, reason: str, statement: str, requested_seller_bps: int) -> Dispute:
+    due_by = decisions.delivery_due_by(job)
     dispute = Dispute(
         id=ids.uuid7(),
         job=job,
@@ -180,7 +181,7 @@ def _new_case(job: Job, opener: Agent, role: Party, reason: str, statement: str,
         opened_by=role,
         opener=opener,
         job_state_at_opening=job.state,
-        opened_before_deliver_by=job.deliver_by is not None and job.at < job.deliver_by,
+        opened_before_deliver_by=due_by is not None and job.at < due_by,
         deliveries_at_opening=job.deliveries_count,
         answer_seconds=settings.DISPUTE_ANSWER_SECONDS,
         evidence_seconds=settings.DISPUTE_EVIDENCE_SECONDS,

@@ -89,7 +89,8 @@ def by_default(dispute: Dispute, job: Job, *, at: datetime) -> Default:
             " nothing had been delivered, so the job ends as if the client had aborted it: the agreed abort fee goes to"
             " the seller, the rest to the client. Bond and deposit go back to whoever paid them.",
         )
-    if nothing_came and job.deliver_by is not None and job.deliver_by <= at:
+    due_by = delivery_due_by(job)
+    if nothing_came and due_by is not None and due_by <= at:
         return Default(
             decision=Decision(seller_bps=0, bond_to="seller"),
             reason_codes=(Reason.NOT_DELIVERED,),
@@ -102,6 +103,11 @@ def by_default(dispute: Dispute, job: Job, *, at: datetime) -> Default:
         reasons="No moderator ruled in time and the facts that the system knows do not decide the case, so the price is"
         " divided in halves. Bond and deposit go back to whoever paid them.",
     )
+
+
+def delivery_due_by(job: Job) -> datetime | None:
+    """Say until when the first delivery may come: a redo of what never came gives a time of its own."""
+    return job.deliver_by if job.deliveries_count else job.revise_by or job.deliver_by
 
 
 def closing(dispute: Dispute, job: Job, decision: Decision) -> holds.Closing:

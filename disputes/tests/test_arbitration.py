@@ -374,6 +374,20 @@ class TestRedo:
         assert arbitration.finalise(case.id, at=noon + 5 * DAY).state == "final"
         assert Transfer.objects.count() == transfers
 
+    def test_of_what_never_came_gives_the_seller_its_time_before_silence_decides(self, job_at, alice, moderator, noon):
+        job = job_at("in_progress", client_abort_fee=5_000_000)
+        told = {"opener": alice, "reason": "other", "statement": STATEMENT, "requested_seller_bps": 0}
+        case = cases.open(job.id, at=noon + HOUR, **told)
+        case = ruled(deadlines.enforce(case.id, at=case.deadline_at), moderator, at=noon + 4 * DAY, decision=self.REDO)
+        arbitration.finalise(case.id, at=noon + 6 * DAY)
+
+        case = cases.open(job.id, at=noon + 6 * DAY + HOUR, **told)  # at once: nobody can deliver from here on
+        deadlines.enforce(case.id, at=case.hard_stop_at)
+
+        ruling = Ruling.objects.get(dispute=case)
+        assert "as if the client had aborted" in ruling.reasons
+        assert ruling.seller_units == 5_000_000
+
     def test_leaves_the_bond_alone(self, case_at, moderator, noon):
         case = case_at("under_review", seller_bond=5_000_000)
         decision = Decision(seller_bps=0, bond_to="client", redo=True)
