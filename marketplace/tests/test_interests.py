@@ -25,7 +25,8 @@ def traded(alice, bob, root, noon):
     """A job of alice's with bob, whose owner works here."""
     Agent.objects.filter(pk=bob.pk).update(owner=root)
     some = terms.read({"price": 10_000_000, "title": "Ten lines", "delivery_seconds": 3_600})
-    return offers.propose(alice, bob, terms=some, at=noon)
+    job = offers.propose(alice, bob, terms=some, at=noon)
+    return offers.agree(job.id, by=bob, terms_hash=some.hash, at=noon)
 
 
 class TestThroughTrade:
@@ -38,6 +39,32 @@ class TestThroughTrade:
 
     def test_is_found_whatever_became_of_the_job(self, traded, alice, bob, root, noon):
         offers.decline(traded.id, by=bob, at=noon)
+
+        assert "traded" in interests.found(root, [alice])
+
+    @pytest.mark.parametrize("answer", [None, offers.decline])
+    def test_is_not_what_a_stranger_proposes_unasked(self, alice, bob, root, noon, answer):
+        Agent.objects.filter(pk=bob.pk).update(owner=root)
+        some = terms.read({"price": 10_000_000, "title": "Ten lines", "delivery_seconds": 3_600})
+
+        job = offers.propose(alice, bob, terms=some, at=noon)
+        if answer:
+            answer(job.id, by=bob, at=noon)
+
+        assert interests.found(root, [alice]) is None
+        Agent.objects.filter(pk=bob.pk).update(owner=None)
+        Agent.objects.filter(pk=alice.pk).update(owner=root)
+        assert "traded" in interests.found(root, [Agent.objects.get(pk=bob.pk)])  # it was alice who asked
+
+    def test_is_what_was_countered(self, alice, bob, root, noon):
+        Agent.objects.filter(pk=bob.pk).update(owner=root)
+        some, other = (
+            terms.read({"price": price, "title": "Ten lines", "delivery_seconds": 3_600})
+            for price in (10_000_000, 11_000_000)
+        )
+        job = offers.propose(alice, bob, terms=some, at=noon)
+
+        offers.counter(job.id, by=bob, terms=other, at=noon)
 
         assert "traded" in interests.found(root, [alice])
 
