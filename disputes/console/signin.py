@@ -7,12 +7,14 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.forms import AdminAuthenticationForm
+from django.contrib.auth.forms import UsernameField
 from django.contrib.auth.signals import user_login_failed
 from django.core.validators import RegexValidator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from accounts import audit, totp
+from accounts.models import User
 
 
 class CodeInput(forms.TextInput):
@@ -23,6 +25,10 @@ class CodeInput(forms.TextInput):
 
 
 class SignIn(AdminAuthenticationForm):
+    # Django's own field has this length on the page alone, and a failure under a longer name fits no row.
+    username = UsernameField(
+        max_length=User._meta.get_field("username").max_length, widget=forms.TextInput(attrs={"autofocus": True})
+    )
     otp_token = forms.CharField(
         label="Code",
         help_text="Six digits, from your authenticator.",

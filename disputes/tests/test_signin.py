@@ -111,6 +111,12 @@ class TestRefusal:
         assert send(client, fields_of(mona, PASSWORD, otp_token=code)).status_code == 200
         assert not is_in(client)
 
+    @pytest.mark.parametrize("name", ["x" * 256, "9" * 5000, "\ufdfa" * 20], ids=["letters", "digits", "grows"])
+    def test_of_a_name_that_nobody_can_have(self, client, mona, name):
+        """The last one is 20 characters long, and 360 once it is normalised: more than a row of failures holds."""
+        assert send(client, fields_of(mona, PASSWORD) | {"username": name}).status_code == 200
+        assert not is_in(client)
+
     def test_says_the_same_whatever_is_wrong(self, mona, make_moderator):
         owner = User.objects.create_user("olga", password=PASSWORD)  # owns agents, and is no staff
         without = User.objects.create_user("nils", password=PASSWORD, is_staff=True)
