@@ -8,7 +8,6 @@ revision is the verb's to check. What is refused comes back with what was typed.
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 from django import forms
 from django.contrib import messages
@@ -17,27 +16,11 @@ from django.http import HttpResponse, HttpResponseRedirect
 from accounts import idempotency
 from accounts.errors import DomainError
 from escrow.console.asking import DoneBefore, do_once, page
+from escrow.console.forms import MAX_REASON, Once
 
 __all__ = ["DoneBefore", "Once", "Question", "Reasoned", "ask", "do_once", "page"]
 
-MAX_REASON = 500
 USED_UP = "This page was sent before, with something else on it; nothing was changed now. Open it anew."
-
-
-class Once(forms.Form):
-    """
-    What makes a yes count once; a form that asks for more says so below it.
-
-    `key` is the page's: the same page sent twice is one yes. `revision` is the row's as the person saw it.
-    """
-
-    key = forms.UUIDField(widget=forms.HiddenInput)
-    revision = forms.IntegerField(widget=forms.HiddenInput, min_value=0, max_value=2**31 - 1)
-
-    @classmethod
-    def asked(cls, data: Any = None, *, revision: int = 0, **initial: Any) -> "Once":
-        """Make the form of a new page, or of the one that came back."""
-        return cls(data, initial={"key": uuid4(), "revision": revision, **initial})
 
 
 class Reasoned(Once):

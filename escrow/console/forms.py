@@ -1,6 +1,6 @@
 """What treasurers fill in. What it asks is checked again by the verb."""
 
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from django import forms
@@ -52,26 +52,31 @@ class Address(forms.CharField):
             raise forms.ValidationError(f"This is no address to pay to: {error}.") from None
 
 
-class Sure(forms.Form):
+class Once(forms.Form):
     """
-    A reason, and what makes a yes count once.
+    What makes a yes count once; a form that asks for more says so below it.
 
     `key` is the page's: the same page sent twice is one yes. `revision` is the row's as the person saw it.
     """
 
     key = forms.UUIDField(widget=forms.HiddenInput)
     revision = forms.IntegerField(widget=forms.HiddenInput, min_value=0, max_value=2**31 - 1)
+
+    @classmethod
+    def asked(cls, data: Any = None, *, revision: int = 0, **initial: Any) -> Self:
+        """Make the form of a new page, or of the one that came back."""
+        return cls(data, initial={"key": uuid4(), "revision": revision, **initial})
+
+
+class Sure(Once):
+    """A reason besides."""
+
     reason = forms.CharField(
         label="Reason",
         max_length=MAX_REASON,
         widget=forms.Textarea(attrs={"rows": 3, "maxlength": MAX_REASON}),
         help_text="Kept with your name, for ever.",
     )
-
-    @classmethod
-    def asked(cls, data: Any = None, *, revision: int = 0, **initial: Any) -> "Sure":
-        """Make the form of a new page, or of the one that came back."""
-        return cls(data, initial={"key": uuid4(), "revision": revision, **initial})
 
 
 class PlatformPayout(Sure):
