@@ -15,12 +15,9 @@ from accounts.errors import DomainError, Invalid, NotAllowed, NotFound
 from accounts.models import User
 from disputes import candidates, clocks, conflicts, lifecycle
 from disputes.candidates import APPROVES, HEARS_APPEALS, RULES
-from disputes.conflicts import acted
 from disputes.lifecycle import Action, Who
 from disputes.models import Assignment, Dispute
 from disputes.table import RULES as TABLE
-
-__all__ = ["acted"]
 
 log = logging.getLogger(__name__)
 

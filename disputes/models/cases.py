@@ -307,10 +307,6 @@ class Dispute(models.Model):
         return Party.SELLER if self.opened_by == Party.CLIENT else Party.CLIENT
 
     @property
-    def respondent_id(self):
-        return self.seller_id if self.opened_by == Party.CLIENT else self.client_id
-
-    @property
     def deposit_key(self) -> str:
         return f"dispute:{self.id}:opening"
 

@@ -9,7 +9,6 @@ from django.urls import NoReverseMatch, reverse
 from disputes.console import readonly
 from disputes.tests.world import World
 
-CASE_VERBS = ("take", "recuse", "reassign", "question", "approve", "send_back", "uphold")
 AGENT_VERBS = ("suspend", "reinstate", "limits")
 TREASURY_VERBS = ("income", "switches/deposits/pause")
 

@@ -246,7 +246,7 @@ class TestAppealed:
         case = assignment.take(appealed.pk, moderator=sue, at=noon + 4 * DAY)
 
         assignment.require_fit(sue, case, senior=True)
-        assert sue.pk not in assignment.acted(case)
+        assert sue.pk not in conflicts.acted(case)
 
     def test_cannot_be_taken_by_a_moderator(self, appealed, make_moderator, noon):
         with pytest.raises(NotAllowed):

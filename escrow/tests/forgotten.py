@@ -7,7 +7,7 @@ from typing import Any
 from django.db import connection
 from eth_hash.auto import keccak
 
-from escrow.chain import addresses, rpc, usdc
+from escrow.chain import addresses, usdc
 from escrow.tests.chain import LocalChain
 
 
@@ -89,7 +89,3 @@ class Backup:
             [table],
         )
         return ", ".join(f'"{name}"' for (name,) in cursor.fetchall())
-
-
-def tx_hash_of(receipt: dict[str, Any]) -> bytes:
-    return rpc.raw(receipt["transactionHash"])
