@@ -296,6 +296,29 @@ class TestVerification:
             twice = packed([("case.json", b"{}"), *found.items()])
         assert verify(twice) != 0
 
+    @pytest.mark.parametrize("where", ["before", "after", "comment", "field", "packed"])
+    def test_finds_bytes_that_no_member_has(self, tried_case, verify, where):
+        """A program that reads a ZIP from its beginning finds the forged document, one that reads its list does not."""
+        pack = packs.build(tried_case)
+        forged = packed({"case.json": b"{}"})
+        if where in ("before", "after"):
+            tampered = forged + pack if where == "before" else pack + b"words of somebody else"
+        else:
+            buffer = io.BytesIO()
+            with zipfile.ZipFile(buffer, "w") as archive:
+                archive.comment = b"words of somebody else" if where == "comment" else b""
+                for name, content in members(pack).items():
+                    member = zipfile.ZipInfo(name)
+                    if name == "case.json" and where == "field":
+                        member.extra = b"\x75\x70\x04\x00evil"
+                    if name == "case.json" and where == "packed":
+                        member.compress_type = zipfile.ZIP_DEFLATED
+                    archive.writestr(member, content)
+            tampered = buffer.getvalue()
+
+        assert members(tampered) == members(pack)
+        assert verify(tampered) != 0
+
     def test_finds_every_removed_member(self, tried_case, verify):
         found = members(packs.build(tried_case))
         for name in found:
