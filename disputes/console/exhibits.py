@@ -10,13 +10,12 @@ from django.views.decorators.http import require_GET
 
 from accounts import audit
 from accounts.errors import TryLater
-from disputes import images, packs
+from disputes import filetypes, images, packs
 from disputes.console import casefile
 from disputes.console.pages import for_case_staff, to_case
 from disputes.models import Evidence
 from marketplace.models import Delivery
 
-PICTURES = {"image/png", "image/jpeg"}
 # What is shown by itself runs nothing, loads nothing and is framed by nobody.
 POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
@@ -26,7 +25,7 @@ POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 def picture(request: Any, case_id: UUID, number: int) -> HttpResponse:
     """Show a picture among the evidence, decoded and encoded anew."""
     item = _item(case_id, number)
-    if item.content_type not in PICTURES:
+    if item.content_type not in filetypes.PICTURES:
         raise Http404("This item is no picture.")
     try:
         pixels = images.reencoded(bytes(item.content))

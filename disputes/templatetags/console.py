@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from accounts import text
 from accounts.edge.fields import units_to_text
+from disputes import filetypes
 
 register = template.Library()
 
@@ -120,7 +121,7 @@ def meant(value: Any, field: str) -> str:
 @register.filter
 def is_picture(content_type: str) -> bool:
     """Tell whether a page shows this kind of file, encoded anew."""
-    return content_type in ("image/png", "image/jpeg")
+    return content_type in filetypes.PICTURES
 
 
 @register.filter
