@@ -93,7 +93,7 @@ def escalate(dispute_id: UUID, at: datetime | None = None) -> Dispute:
         raise lifecycle.TransitionNotAllowed("A question is open: the time for the ruling stands still.")
     lifecycle.rule_for(dispute, Action.ESCALATE, Who.SYSTEM, at)
     holder = dispute.assigned_to
-    senior = holder if holder and candidates.may(holder, RULES, HEARS_APPEALS) else _next_senior_for(dispute)
+    senior = holder if holder and _is_fit_senior(holder, dispute) else _next_senior_for(dispute)
     if senior is None or senior == holder:
         lifecycle.advance(dispute, Action.ESCALATE, by=Who.SYSTEM, at=at, escalated_at=at)
     else:
@@ -252,6 +252,11 @@ def _next_for(dispute: Dispute, *, without: list[UUID] | None = None) -> User | 
 
 def _next_senior_for(dispute: Dispute, *, without: list[UUID] | None = None) -> User | None:
     return candidates.next_for(dispute, permissions=[RULES, HEARS_APPEALS], without=without or [])
+
+
+def _is_fit_senior(holder: User, dispute: Dispute) -> bool:
+    """A stake may have come about since the case was given."""
+    return candidates.may(holder, RULES, HEARS_APPEALS) and conflicts.found(holder, dispute) is None
 
 
 def _permissions_for(dispute: Dispute) -> list[str]:

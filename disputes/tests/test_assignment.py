@@ -522,6 +522,15 @@ class TestEscalate:
         assert (case.assigned_to, case.escalated_at) == (sue, review + 1.5 * DAY)
         assert Assignment.objects.count() == 1
 
+    def test_takes_it_from_a_senior_who_has_a_stake_by_now(self, case_at, make_senior, alice, review):
+        ada, sigrid = make_senior("ada"), make_senior("sigrid")
+        case = assignment.take(case_at("under_review").pk, moderator=ada, at=review)
+        type(alice).objects.filter(pk=alice.pk).update(owner=ada)
+
+        case = assignment.escalate(case.pk, at=case.remind_at)
+
+        assert case.assigned_to == sigrid
+
     def test_leaves_it_with_its_holder_where_no_senior_is_fit_and_sounds_an_alarm(
         self, case_at, moderator, make_senior, alice, review
     ):
