@@ -3,7 +3,7 @@ How a case is decided, as a plan of money: the ruling posts it, the preview show
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from accounts.edge.fields import units_to_text
@@ -203,7 +203,10 @@ def _given(dispute: Dispute, job: Job, decision: Decision, **appeal: Any) -> lis
 
 def _redo_in_words(job: Job) -> list[str]:
     held = "price and bond stay" if job.bond_units else "the price stays"
-    return [f"the seller does the work again within {_span(job.revision_seconds)}, {held} held meanwhile"]
+    span = timedelta(seconds=job.revision_seconds)
+    could_be_later = job.deliver_by and job.frozen_at and job.deliver_by > job.frozen_at + span
+    or_later = " or by its time of delivery, whichever is later" if could_be_later else ""
+    return [f"the seller does the work again within {_span(job.revision_seconds)}{or_later}, {held} held meanwhile"]
 
 
 def _split_in_words(job: Job, decision: Decision) -> list[str]:

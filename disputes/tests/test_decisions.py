@@ -55,6 +55,15 @@ class TestInWords:
 
         assert "deposit" not in decisions.in_words(case, case.job, Decision(seller_bps=0, bond_to="seller"))
 
+    @pytest.mark.parametrize(("days", "whichever"), [(1, False), (60, True)])
+    def test_gives_a_redo_no_less_time_than_was_agreed(self, case_at, days, whichever):
+        case = case_at("awaiting_answer", delivery_seconds=days * 86_400, revision_seconds=86_400)
+
+        words = decisions.in_words(case, case.job, Decision(seller_bps=0, bond_to="seller", redo=True))
+
+        assert words.startswith("the seller does the work again within 24 hours")
+        assert ("or by its time of delivery, whichever is later" in words) == whichever
+
 
 class TestSplits:
     def test_of_ten_thousand_random_cases_sum_exactly(self):
