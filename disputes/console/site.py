@@ -4,9 +4,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
 
 if TYPE_CHECKING:
     from django.contrib.auth.forms import AuthenticationForm
@@ -51,9 +51,14 @@ class Console(admin.AdminSite):
 
         parts = (agents, auditlog, report, cases, precedents, treasury)
         ours = [url for pages in parts for url in pages.under(self.admin_view)]
-        return ours + super().get_urls()
+        return [*ours, path("r/<path:row>", self.admin_view(_nowhere)), *super().get_urls()]
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         from disputes.console import desk
 
         return super().index(request, desk.context(request) | (extra_context or {}))
+
+
+def _nowhere(request: HttpRequest, row: str) -> HttpResponse:
+    """Stand where Django's admin leads to a row's page outside: none of ours has one, and its look-up breaks on ids."""
+    raise Http404("Rows have no pages outside of the console.")

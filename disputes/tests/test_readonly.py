@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Group
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -156,6 +157,23 @@ class TestOtherPages:
             assert answer.status_code < 500, (method, address)
 
         assert everything() == before
+
+    @pytest.mark.parametrize(
+        ("address", "status"),
+        [
+            ("/admin/disputes/dispute/?reason__exact=%00", 400),
+            ("/admin/accounts/pause/%00/change/", 400),
+            ("/admin/accounts/agent/?q=%00", 400),
+            ("/admin/r/{agents}/nonsense/", 404),
+            ("/admin/r/{agents}/%00/", 404),
+            ("/admin/r/nonsense/1/", 404),
+        ],
+    )
+    def test_break_on_nothing_that_is_in_no_row(self, address, status):
+        client = sign_in(Client(), User.objects.create_superuser("root"))
+        agents = ContentType.objects.get_for_model(Agent).pk
+
+        assert client.get(address.format(agents=agents)).status_code == status
 
     def test_are_all_known_here(self):
         """A new address in the admin is a model's, a verb's with tests of its own, or one of those above."""
