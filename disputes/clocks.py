@@ -30,7 +30,6 @@ COLUMNS = [
 def enter(dispute: Dispute, state: str, at: datetime) -> None:
     """Enter a state and start its clock; whatever clocks the state before had are over."""
     dispute.state = state
-    dispute.due_attempts, dispute.due_retry_at = 0, None
     dispute.remind_at = None
     dispute.clock_stopped_at = dispute.question_to_client_by = dispute.question_to_seller_by = None
     if state in Dispute.CLOSED:

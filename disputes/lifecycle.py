@@ -49,6 +49,7 @@ def advance(
     origin = dispute.state
     for name, value in changes.items():
         setattr(dispute, name, value)
+    dispute.due_attempts, dispute.due_retry_at = 0, None  # whatever stumbled before, this step was taken
     if rule.to is not None:
         clocks.enter(dispute, rule.to, at)
     dispute.revision += 1

@@ -128,6 +128,15 @@ class TestEnforceDue:
         Dispute.objects.filter(pk=bad.pk).update(due_retry_at=None)
         assert deadlines.enforce_due() == 1
 
+    def test_forgets_what_made_a_reminder_stumble(self, case_at, moderator):
+        case = case_at("under_review")
+        later = clock.now() + 10 * HOUR
+        Dispute.objects.filter(pk=case.pk).update(due_attempts=7, due_retry_at=later)
+
+        case = deadlines.enforce(case.pk, at=case.remind_at)
+
+        assert (case.due_attempts, case.due_retry_at) == (0, None)  # the next clock is not late for it
+
     def test_is_a_task(self):
         from disputes import tasks
 
