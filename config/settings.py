@@ -168,7 +168,7 @@ OTP_TOTP_ISSUER = "Bailee"
 AXES_FAILURE_LIMIT = env.int("SIGN_IN_FAILURES", default=5)
 AXES_COOLOFF_TIME = timedelta(seconds=env.int("SIGN_IN_LOCKED_SECONDS", default=900))
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_CLIENT_IP_CALLABLE = "accounts.edge.requests.client_address"
+AXES_CLIENT_IP_CALLABLE = "disputes.console.signin.address_of"
 AXES_LOCKOUT_CALLABLE = "disputes.console.signin.locked_out"
 AXES_RESET_ON_SUCCESS = True
 # A try during the lock-out does not prolong it: its end can be told.

@@ -1,5 +1,6 @@
 """How staff sign in: name, password and a code, all at once, and one answer to everything that is wrong."""
 
+import ipaddress
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from accounts import audit, totp
+from accounts.edge.requests import client_address
 from accounts.models import User
 
 
@@ -52,6 +54,15 @@ class SignIn(AdminAuthenticationForm):
             user_login_failed.send(sender=__name__, credentials={"username": user.get_username()}, request=self.request)
             raise self.get_invalid_login_error()
         user.otp_device = device  # the session that begins is one of this device
+
+
+def address_of(request: HttpRequest) -> str:
+    """Name the address that tries; where a proxy forwards what is none, the proxy's own: the lock has a row for it."""
+    address = client_address(request)
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return request.META.get("REMOTE_ADDR", "")
 
 
 def locked_out(request: HttpRequest, answer: HttpResponse | None, credentials: dict[str, Any] | None) -> HttpResponse:

@@ -35,6 +35,7 @@ def harmless(cell: str) -> str:
 
 
 def _lines(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    writer = csv.writer(_Echo())
+    # Every cell in quotes: where columns end with a semicolon, one inside of a text would begin a new cell.
+    writer = csv.writer(_Echo(), quoting=csv.QUOTE_ALL)
     for row in rows:
         yield writer.writerow([harmless(cell) for cell in row])

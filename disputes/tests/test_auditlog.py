@@ -211,6 +211,12 @@ class TestExport:
         assert spreadsheet.harmless("1+1=2") == "1+1=2"
 
 
+def test_a_cell_stays_one_where_columns_end_with_a_semicolon():
+    answer = spreadsheet.stream([["ada;=1+1"]], filename="x.csv")
+
+    assert b"".join(answer.streaming_content) == b'"ada;=1+1"\r\n'
+
+
 class TestSchedules:
     """Operators edit the beat schedule: the only rows with forms."""
 

@@ -233,6 +233,15 @@ class TestLockOut:
 
         assert (locked.status_code, other.status_code) == (429, 302)
 
+    @pytest.mark.parametrize("said", ["198.51.100.4:4711", "unknown", "<script>", "9" * 300])
+    def test_takes_the_proxy_for_the_address_where_it_forwards_none(self, mona, settings, said):
+        settings.TRUSTED_PROXIES = 1
+
+        answer = send(Client(), fields_of(mona, "another password"), HTTP_X_FORWARDED_FOR=said)
+
+        assert answer.status_code == 200
+        assert send(Client(), fields_of(mona, PASSWORD), HTTP_X_FORWARDED_FOR=said).status_code == 302
+
     def test_ends_by_itself_and_is_not_prolonged_by_tries(self, client, locked, settings):
         wait = settings.AXES_COOLOFF_TIME
         with time_machine.travel(clock.now() + wait - timedelta(seconds=60)):
