@@ -1,6 +1,5 @@
 """Jobs and cases in every state, made by the verbs themselves at chosen moments."""
 
-import functools
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -142,9 +141,6 @@ def replaced(case: Dispute, senior: User, *, at: datetime | None = None, **given
     return appeals.replace(case.id, senior=senior, **(plan | given))
 
 
-_hashed = functools.cache(make_password)  # takes its time, on purpose
-
-
 @pytest.fixture
 def make_staff(db: None) -> Any:
     """Make somebody who works here, in the groups as they are."""
@@ -152,7 +148,9 @@ def make_staff(db: None) -> Any:
     def make(username: str, *groups: str, **fields: Any) -> User:
         if not Group.objects.filter(name="Senior moderators").exists():
             staff.prepare_groups()
-        user = User.objects.create(username=username, password=_hashed("a long password"), is_staff=True, **fields)
+        user = User.objects.create(
+            username=username, password=make_password("a long password"), is_staff=True, **fields
+        )
         user.groups.set(Group.objects.filter(name__in=groups))
         return user
 

@@ -22,11 +22,6 @@ PASSWORD = "a long password"
 REFUSED = "That did not open."
 
 
-@pytest.fixture(autouse=True)
-def _passwords_hash_fast(settings) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 @pytest.fixture
 def mona(make_moderator) -> User:
     user = make_moderator("mona")
