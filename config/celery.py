@@ -43,7 +43,7 @@ SCHEDULE = (
     Every(10, "escrow.tasks.recognise_payouts", "chain"),
     Every(60, "escrow.tasks.watch_treasury", "chain"),
     Every(60, "escrow.tasks.look_after_watch", "default"),
-    Every(10, "disputes.tasks.assign_cases", "default"),
+    Every(10, "disputes.tasks.assign_cases", "deadlines"),
     Every(60, "disputes.tasks.write_precedents", "default"),
     Every(3_600, "disputes.tasks.erase_evidence", "default"),
     Every(60, "accounts.tasks.seal_audit", "default"),

@@ -15,11 +15,11 @@ def assign_cases() -> None:
     vacancies.watch()
 
 
-@shared_task(ignore_result=True)
+@shared_task(queue="default", ignore_result=True)
 def write_precedents() -> None:
     precedents.write_due(limit=100)
 
 
-@shared_task(ignore_result=True)
+@shared_task(queue="default", ignore_result=True)
 def erase_evidence() -> None:
     evidence.erase_due(limit=200)

@@ -30,6 +30,6 @@ class TestReport:
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280
         with page.expect_download() as download:
             page.click("text=Export as CSV")
-        assert "ann,1,1,18000,18000,1" in download.value.path().read_text()
+        assert '"ann","1","1","18000","18000","1"' in download.value.path().read_text()
         assert page.evaluate("window.refused") == []
         assert page.wrong == []

@@ -177,8 +177,8 @@ class Stages:
         self.chain.finalize()
 
 
-# These two decide between paid and given back; `make test-long` plays all.
-SOON = {"final_and_expired", "lost_and_expired"}
+# This one decides between paid and given back; `make test-long` plays all.
+SOON = {"lost_and_expired"}
 STAGES = [
     pytest.param(name, marks=[] if name in SOON else [pytest.mark.long])
     for name in vars(Stages)
