@@ -57,9 +57,9 @@ def needed(page: Page, ending: str) -> Form:
 
 
 def holder_of(page: Page) -> str | None:
-    """Read on the page of a case who has it."""
+    """Read on the page of a case who has it; None while nobody does."""
     found = re.search(r"(\w+) has this case", page.words)
-    return found[1] if found else None
+    return found[1] if found and found[1] != "Nobody" else None
 
 
 def _asks_for_a_name(page: Page) -> bool:
