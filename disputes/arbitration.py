@@ -106,8 +106,7 @@ def finalise(dispute_id: UUID, *, at: datetime | None = None) -> Dispute:
     dispute = lifecycle.lock(dispute_id)
     at = lifecycle.moment(at)
     lifecycle.rule_for(dispute, Action.FINALISE, Who.SYSTEM, at)
-    ruling = rulings.standing(dispute)
-    assert ruling is not None  # noqa: S101 (a ruled case has one)
+    ruling = rulings.in_force(dispute)
     return execution.carry_out(dispute, ruling, Action.FINALISE, at=at)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -151,11 +152,17 @@ def chained(before: bytes, item: Evidence) -> bytes:
     return hashlib.sha256(bytes(before) + described).digest()
 
 
-def broken_links(dispute: Dispute) -> list[int]:
-    """Name the items whose chain hash is not what it must be."""
+def broken_links(items: Iterable[Any]) -> list[int]:
+    """
+    Name the items of a case, in their order, whose hashes are not what they must be.
+
+    Where an item carries the SHA-256 of the bytes that are stored now (`digest`), that is compared too.
+    """
     before, broken = START_OF_CHAIN, []
-    for item in dispute.evidence.order_by("number"):
-        if chained(before, item) != bytes(item.chain_hash):
+    for item in items:
+        digest = getattr(item, "digest", None)
+        changed = digest is not None and bytes(digest) != bytes(item.sha256)
+        if changed or chained(before, item) != bytes(item.chain_hash):
             broken.append(item.number)
         before = bytes(item.chain_hash)
     return broken

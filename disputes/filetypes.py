@@ -4,7 +4,7 @@ What a file is, by its first bytes. Nothing is opened, and neither its name nor 
 Whatever a browser would run (SVG, HTML) is refused, and so is a name that says something else than the bytes do.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
@@ -58,6 +58,11 @@ _OTHERS = (b"GIF87a", b"GIF89a")
 def extension_of(content_type: str) -> str:
     """Name the extension under which an item of evidence is handed out."""
     return next((kind.extension for kind in _ALL if kind.content_type == content_type), "bin")
+
+
+def name_of(item: Any) -> str:
+    """Name an item of evidence as it is handed out: the name its party gave it goes to no disk."""
+    return f"evidence-{item.number}.{extension_of(item.content_type)}"
 
 
 def of(content: bytes, *, filename: str) -> FileType:

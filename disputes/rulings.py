@@ -19,6 +19,11 @@ def standing(dispute: Any) -> Ruling | None:
     return Ruling.objects.filter(dispute=dispute, standing=Standing.STANDING).first()
 
 
+def in_force(dispute: Dispute) -> Ruling:
+    """Get the ruling of a case that is ruled or appealed: such a case has one."""
+    return Ruling.objects.get(dispute=dispute, standing=Standing.STANDING)
+
+
 def proposed(dispute: Dispute) -> Ruling | None:
     """Find the ruling that waits for a second person."""
     return Ruling.objects.filter(dispute=dispute, standing=Standing.PROPOSED).first()

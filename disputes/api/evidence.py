@@ -13,7 +13,7 @@ from accounts.edge.parsing import MultipartWithNames, StrictJson
 from accounts.edge.schema import documented
 from accounts.edge.views import AgentView
 from accounts.errors import Invalid, NotFound
-from disputes import evidence, filetypes
+from disputes import downloads, evidence, filetypes
 from disputes.api import shapes
 from disputes.api.disputes import CaseAction
 
@@ -61,17 +61,8 @@ class EvidenceFile(AgentView):
         """Download an item of evidence. It may be the other side's: treat it as hostile."""
         if number >= 2**15:
             raise NotFound("There is no such item.")
-        return attachment(evidence.read(dispute_id, number, by=request.user))
-
-
-def attachment(item: Any) -> HttpResponse:
-    """Hand out an item so that nothing in it is ever rendered: no name or type of the sender's goes into a header."""
-    answer = HttpResponse(bytes(item.content), content_type="application/octet-stream")
-    name = f"evidence-{item.number}.{filetypes.extension_of(item.content_type)}"
-    answer["Content-Disposition"] = f'attachment; filename="{name}"'
-    answer["X-Content-Type-Options"] = "nosniff"
-    answer["Content-Security-Policy"] = "sandbox; default-src 'none'"
-    return answer
+        item = evidence.read(dispute_id, number, by=request.user)
+        return downloads.attachment(bytes(item.content or b""), filetypes.name_of(item))
 
 
 def _written(asked: dict[str, Any]) -> evidence.Item:

@@ -11,7 +11,7 @@ from accounts import audit
 from accounts.edge.schema import documented
 from accounts.edge.views import AgentView
 from accounts.errors import NotFound
-from disputes import lifecycle, packs
+from disputes import downloads, lifecycle
 from disputes.models import Dispute
 
 
@@ -26,13 +26,4 @@ class Pack(AgentView):
             raise NotFound("There is no such case.")
         role = lifecycle.party_of(request.user, dispute)
         audit.record("read.exported_case", agent=request.user, subject=f"dispute:{dispute.pk}", facts={"for": role})
-        return served(dispute, for_role=role)
-
-
-def served(dispute: Dispute, *, for_role: str | None = None) -> FileResponse:
-    """Answer the pack as a download, read from disk piece by piece."""
-    file = packs.written(dispute, for_role=for_role)
-    answer = FileResponse(file, as_attachment=True, filename=f"case-{dispute.pk}.zip", content_type="application/zip")
-    answer["X-Content-Type-Options"] = "nosniff"
-    answer["Cache-Control"] = "no-store"
-    return answer
+        return downloads.pack(dispute, for_role=role)

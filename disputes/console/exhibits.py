@@ -5,19 +5,16 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import FileResponse, Http404, HttpResponse
+from django.http import Http404, HttpResponse
 from django.views.decorators.http import require_GET
 
 from accounts import audit
 from accounts.errors import TryLater
-from disputes import filetypes, images, packs
+from disputes import downloads, filetypes, images
 from disputes.console import casefile
 from disputes.console.pages import for_case_staff, to_case
 from disputes.models import Evidence
 from marketplace.models import Delivery
-
-# What is shown by itself runs nothing, loads nothing and is framed by nobody.
-POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
 
 @for_case_staff
@@ -31,7 +28,7 @@ def picture(request: Any, case_id: UUID, number: int) -> HttpResponse:
         pixels = images.reencoded(bytes(item.content))
     except images.Unreadable as refusal:
         raise Http404(refusal.detail) from None
-    return _safe(HttpResponse(pixels, content_type="image/png"))
+    return downloads.harmless(HttpResponse(pixels, content_type="image/png"))
 
 
 @for_case_staff
@@ -40,7 +37,7 @@ def item_file(request: Any, case_id: UUID, number: int) -> HttpResponse:
     """Give an item of evidence as it was submitted, to be saved."""
     item = _item(case_id, number)
     audit.read(request.user, f"dispute:{case_id}", "evidence", number=number, sha256=bytes(item.sha256).hex())
-    return _attachment(bytes(item.content), f"evidence-{number}")
+    return downloads.attachment(bytes(item.content), filetypes.name_of(item))
 
 
 @for_case_staff
@@ -52,23 +49,23 @@ def delivery_file(request: Any, case_id: UUID, number: int) -> HttpResponse:
     if row is None:
         raise Http404("There is no such delivery.")
     audit.read(request.user, f"dispute:{case_id}", "delivery", number=number, sha256=row.sha256)
-    return _attachment(bytes(row.body), f"delivery-{number}")
+    return downloads.attachment(bytes(row.body), f"delivery-{number}")
 
 
 @for_case_staff
 @require_GET
-def pack(request: Any, case_id: UUID) -> HttpResponse:
+def pack(request: Any, case_id: UUID) -> Any:
     """Give the whole case as a signed pack, read from disk piece by piece."""
     if not request.user.has_perm("disputes.export_case"):
         raise PermissionDenied
     dispute = casefile.find(case_id)
     try:
-        file = packs.written(dispute)
+        answer = downloads.pack(dispute)
     except TryLater as refusal:
         messages.error(request, refusal.detail)
         return to_case(case_id)
     audit.read(request.user, f"dispute:{case_id}", "exported_case")
-    return _safe(FileResponse(file, as_attachment=True, filename=f"case-{case_id}.zip", content_type="application/zip"))
+    return answer
 
 
 def _item(case_id: UUID, number: int) -> Any:
@@ -78,15 +75,3 @@ def _item(case_id: UUID, number: int) -> Any:
     if item.content is None:
         raise Http404("This item was erased after its time; its digest stays.")
     return item
-
-
-def _attachment(content: bytes, name: str) -> HttpResponse:
-    answer = HttpResponse(content, content_type="application/octet-stream")
-    answer["Content-Disposition"] = f'attachment; filename="{name}"'
-    return _safe(answer)
-
-
-def _safe(answer: Any) -> Any:
-    answer["X-Content-Type-Options"] = "nosniff"
-    answer["Content-Security-Policy"] = POLICY
-    return answer

@@ -135,14 +135,8 @@ def _settlement(job: Job) -> Finding:
 
 
 def _chain(items: Sequence[Any]) -> Finding:
-    before, broken = evidence.START_OF_CHAIN, []
-    for item in items:
-        changed = item.digest is not None and bytes(item.digest) != bytes(item.sha256)
-        if changed or evidence.chained(before, item) != bytes(item.chain_hash):
-            broken.append(str(item.number))
-        before = bytes(item.chain_hash)
-    if broken:
-        return Finding("Chain of evidence", f"broken at item {', '.join(broken)}", "bad")
+    if broken := evidence.broken_links(items):
+        return Finding("Chain of evidence", f"broken at item {', '.join(map(str, broken))}", "bad")
     if not items:
         return Finding("Chain of evidence", "no items yet")
     return Finding("Chain of evidence", f"{len(items)} item{'s' * (len(items) > 1)}, unbroken", "good")

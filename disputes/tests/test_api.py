@@ -229,7 +229,7 @@ class TestEvidence:
         assert file["Content-Disposition"] == f'attachment; filename="{handed_out}"'
         assert file["X-Content-Type-Options"] == "nosniff"
         assert file["Content-Type"] == "application/octet-stream"
-        assert file["Content-Security-Policy"] == "sandbox; default-src 'none'"
+        assert file["Content-Security-Policy"] == "default-src 'none'; sandbox; frame-ancestors 'none'"
 
     def test_is_previewed_as_a_file_too(self, client, case):
         answer = upload(client, case["id"], ("terms.pdf", b"%PDF-1.7"), query="?preview=true")

@@ -528,7 +528,7 @@ class TestFiles:
 
         assert saved.content == content
         assert saved["Content-Type"] == "application/octet-stream"
-        assert saved["Content-Disposition"] == 'attachment; filename="evidence-1"'
+        assert saved["Content-Disposition"] == 'attachment; filename="evidence-1.pdf"'
         assert saved["X-Content-Type-Options"] == "nosniff"
         assert client.get(reverse("admin:case_picture", args=[case.pk, 1])).status_code == 404
         read = AuditRecord.objects.filter(action="read.evidence").get()

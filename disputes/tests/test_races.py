@@ -334,4 +334,4 @@ class TestEvidence:
         assert len(done) == 20  # ten a side
         case = Dispute.objects.get(pk=case.pk)
         assert list(case.evidence.order_by("number").values_list("number", flat=True)) == list(range(1, 21))
-        assert evidence.broken_links(case) == []
+        assert evidence.broken_links(case.evidence.order_by("number")) == []
