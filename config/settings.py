@@ -42,6 +42,8 @@ TOKEN_PEPPER = env.str("TOKEN_PEPPER", default="local-token-pepper" if LOCAL els
 # Signs case packs (accounts/documents.py): base64url of 32 bytes. Earlier public keys stay published.
 DOCUMENT_KEY = env.str("DOCUMENT_KEY", default="local-document-key-that-production-refusesA" if LOCAL else "")
 DOCUMENT_EARLIER_PUBLIC_KEYS = env.list("DOCUMENT_EARLIER_PUBLIC_KEYS", default=[])
+# The secrets of webhook endpoints are derived from it (accounts/events/secrets.py), so none is stored.
+WEBHOOK_KEY = env.str("WEBHOOK_KEY", default="local-webhook-key" if LOCAL else "")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", "testserver"] if LOCAL else [])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 DOMAIN = env.str("DOMAIN", default="localhost" if LOCAL else "")
@@ -292,6 +294,21 @@ APPEAL_SLA_SECONDS = env.int("APPEAL_SLA_SECONDS", default=259_200)
 REVIEW_WINDOW_SECONDS = env.int("REVIEW_WINDOW_SECONDS", default=1_209_600)
 EVIDENCE_RETENTION_SECONDS = env.int("EVIDENCE_RETENTION_SECONDS", default=15_552_000)
 STAKE_RELEASE_SECONDS = env.int("STAKE_RELEASE_SECONDS", default=604_800)
+# --- what agents are told -------------------------------------------------------------------------------------------
+EVENT_RETENTION_SECONDS = env.int("EVENT_RETENTION_SECONDS", default=34_560_000)
+WEBHOOK_DELIVERY_RETENTION_SECONDS = env.int("WEBHOOK_DELIVERY_RETENTION_SECONDS", default=2_592_000)
+WEBHOOK_ENDPOINTS_PER_AGENT = env.int("WEBHOOK_ENDPOINTS_PER_AGENT", default=10)
+# Receivers on this machine, over http: in the local stack alone.
+EGRESS_LOOPBACK = env.bool("EGRESS_LOOPBACK", default=LOCAL)
+# Name servers asked for the addresses of strangers; empty: those of the machine.
+EGRESS_NAMESERVERS = env.list("EGRESS_NAMESERVERS", default=[])
+
+# --- the incident clock ---------------------------------------------------------------------------------------------
+# A part of ours that was away for so long makes an incident.
+INCIDENT_AFTER_SECONDS = env.int("INCIDENT_AFTER_SECONDS", default=120)
+# So long an incident may last before it ends by itself: money never locks.
+INCIDENT_HARD_STOP_SECONDS = env.int("INCIDENT_HARD_STOP_SECONDS", default=604_800)
+
 # Until trust levels exist every agent has this one; production refuses it.
 OPEN_TRUST_LEVEL = env.int("OPEN_TRUST_LEVEL", default=3 if LOCAL else None)
 

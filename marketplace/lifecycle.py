@@ -14,7 +14,7 @@ from django.conf import settings
 from accounts.errors import DomainError, NotFound
 from accounts.events import log
 from accounts.models import Agent
-from marketplace import effects
+from marketplace import effects, reminders
 from marketplace.models import Job, State, Transition
 
 
@@ -289,7 +289,7 @@ def party_of(role: Role, job: Job) -> Agent:
 
 # --- entering a state -----------------------------------------------------------------------------------------------
 _MOVED = [
-    "state", "revision", "awaiting", "deadline_at", "deadline_action", "deadline_effect", "deadline_failures",
+    "state", "revision", "awaiting", "deadline_at", "deadline_from", "near_at", "deadline_action", "deadline_effect", "deadline_failures",
     "deadline_retry_at", "client_settlement_bps", "seller_settlement_bps", "deliver_by", "review_by", "revise_by",
     "updated_at", "closed_at",
 ]  # fmt: skip
@@ -304,6 +304,8 @@ def _enter(job: Job, state: State, at: datetime, clock: datetime | None) -> None
     if clock:
         job.deadline_at = clock
         setattr(job, CLOCK_COLUMN[state], clock)
+        if state != S.IN_PROGRESS:  # the clock of a job that was funded runs on
+        remind(job, at)
     if state in AWAITING:
         job.awaiting = AWAITING[state]
 
@@ -334,6 +336,16 @@ def start_clock(job: Job, at: datetime) -> None:
         case _:
             job.deadline_at, job.awaiting, job.closed_at = None, None, at
     job.deadline_failures, job.deadline_retry_at = 0, None
+    if state != S.IN_PROGRESS:  # the clock of a job that was funded runs on
+        remind(job, at)
     if state != S.DISPUTED:
         job.deadline_action = TIME.get(state, "")
         job.deadline_effect = effects.of_silence(job, job.deadline_action)
+
+
+def remind(job: Job, at: datetime) -> None:
+    """Note when the job's clock was started, and when both parties are to be reminded of it."""
+    job.deadline_from = job.near_at = None
+    if job.deadline_at is not None:
+        job.deadline_from = at
+        job.near_at = reminders.moment(at, job.deadline_at)

@@ -1,12 +1,14 @@
 from accounts.models.agents import Agent, User
 from accounts.models.alerts import Alert
 from accounts.models.audit import AuditLink, AuditRecord, AuditSeal
-from accounts.models.events import Event, EventEpoch
+from accounts.models.events import Event, EventCounter, EventEpoch
 from accounts.models.idempotency import IdempotencyRecord
 from accounts.models.keys import AgentKey, Challenge
 from accounts.models.pauses import Pause, PauseChange
+from accounts.models.runs import TaskRun
 from accounts.models.suspensions import LimitChange, Suspension
 from accounts.models.tokens import Token, TokenFamily
+from accounts.models.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "Agent",
@@ -17,13 +19,17 @@ __all__ = [
     "AuditSeal",
     "Challenge",
     "Event",
+    "EventCounter",
     "EventEpoch",
     "IdempotencyRecord",
     "LimitChange",
     "Pause",
     "PauseChange",
     "Suspension",
+    "TaskRun",
     "Token",
     "TokenFamily",
     "User",
+    "WebhookDelivery",
+    "WebhookEndpoint",
 ]

@@ -34,7 +34,11 @@ class EventEpoch(models.Model):
 
 
 class Event(models.Model):
-    """Something that one agent is told; written in the transaction of the change itself."""
+    """
+    Something that one agent is told; written in the transaction of the change itself.
+
+    The table is partitioned by the month of `recorded_at` (migration 0008), so that old months are dropped whole.
+    """
 
     id = models.BigAutoField(primary_key=True)
     epoch = models.IntegerField(db_default=CurrentEpoch())
@@ -43,9 +47,25 @@ class Event(models.Model):
     type = models.CharField(max_length=40)
     data = models.JSONField()
     occurred_at = models.DateTimeField(db_default=Now())
+    recorded_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         indexes = [models.Index(fields=["recipient", "epoch", "xid", "id"], name="event_cursor")]
 
     def __str__(self) -> str:
         return f"{self.type} to {self.recipient_id}"
+
+
+class EventCounter(models.Model):
+    """How many events of one job an agent was told: their numbers have no gap, so that a consumer sees one."""
+
+    id = models.BigAutoField(primary_key=True)
+    recipient = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="+", db_index=False)
+    subject = models.CharField(max_length=64)
+    last = models.IntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["recipient", "subject"], name="event_counter_once")]
+
+    def __str__(self) -> str:
+        return f"{self.last} events of {self.subject} to {self.recipient_id}"

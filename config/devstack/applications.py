@@ -17,7 +17,7 @@ BINARIES = Path(sys.executable).parent
 # Drawn once per state directory, given to the children by file: what stands in the environment can be read in /proc.
 # (The keystores of the treasury, with their passphrase, are made by `deploy_contracts` in STATE_DIR/keys.)
 # Each with its number of random bytes.
-SECRETS = {"SECRET_KEY": 48, "TOKEN_PEPPER": 48, "DEPOSIT_SALT_SECRET": 48, "DOCUMENT_KEY": 32}
+SECRETS = {"SECRET_KEY": 48, "TOKEN_PEPPER": 48, "DEPOSIT_SALT_SECRET": 48, "DOCUMENT_KEY": 32, "WEBHOOK_KEY": 32}
 
 
 class Application(NamedTuple):

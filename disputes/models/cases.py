@@ -11,6 +11,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Cast, Least, Length, Now, Reverse
 
 from accounts import ids
+from marketplace.models.incidents import LastStandstill
 
 models.TextField.register_lookup(Length)
 
@@ -96,6 +97,10 @@ class Dispute(models.Model):
     hear_appeal_by = models.DateTimeField(null=True, blank=True)
     hard_stop_at = models.DateTimeField()
     deadline_at = models.DateTimeField(null=True, blank=True)
+    # When the clock of the state was started: an outage before it takes nothing from it.
+    deadline_from = models.DateTimeField(null=True, blank=True)
+    # The last standstill by which the clocks of this row were moved (marketplace/incidents.py).
+    standstill = models.IntegerField(db_default=LastStandstill())
     # What comes due before it without ending the state: half of the ruling time, a question's end, another senior.
     remind_at = models.DateTimeField(null=True, blank=True)
     due_at = models.GeneratedField(
@@ -278,6 +283,7 @@ class Dispute(models.Model):
         ]  # fmt: skip
         indexes = [
             models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="dispute_due"),
+            models.Index(fields=["standstill", "id"], condition=Q(closed_at=None), name="dispute_under_a_clock"),
             models.Index(fields=["assigned_to"], condition=Q(closed_at=None), name="dispute_open_of_moderator"),
             models.Index(
                 fields=["closed_at"], condition=Q(closed_at__isnull=False, evidence_erased_at=None),

@@ -1,5 +1,6 @@
 from marketplace.models.deliveries import Delivery
+from marketplace.models.incidents import Heartbeat, Incident, Standstill
 from marketplace.models.jobs import Job, Offer, State, Transition
 from marketplace.models.listings import Listing
 
-__all__ = ["Delivery", "Job", "Listing", "Offer", "State", "Transition"]
+__all__ = ["Delivery", "Heartbeat", "Incident", "Job", "Listing", "Offer", "Standstill", "State", "Transition"]

@@ -2,12 +2,13 @@ from datetime import datetime
 
 import pgtrigger
 from django.db import models
-from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models import Case, F, Q, When
+from django.db.models.functions import Least, Now
 
 from accounts import ids
 from accounts.models import Agent
 from accounts.models.guards import IMMUTABLE
+from marketplace.models.incidents import LastStandstill
 from marketplace.models.listings import Listing
 
 
@@ -40,6 +41,8 @@ class Job(models.Model):
     # Set by `locking.lock`: the database's clock under the row's lock, and the latest offer.
     at: datetime
     offer: "Offer"
+    # Since when the clocks stand still, if they do: the moment by which "before" and "over" are judged.
+    stands_since: datetime | None = None
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
     revision = models.IntegerField(default=1)
@@ -72,6 +75,18 @@ class Job(models.Model):
 
     # The next thing that silence does, and when. Nothing else is ever due.
     deadline_at = models.DateTimeField(null=True, blank=True)
+    # When that clock was started: an outage before it takes nothing from it.
+    deadline_from = models.DateTimeField(null=True, blank=True)
+    # When both parties are reminded of it; null once they were.
+    near_at = models.DateTimeField(null=True, blank=True)
+    # What the sweep goes by; the time row of a disputed job is its dispute's.
+    due_at = models.GeneratedField(
+        expression=Case(When(state=State.DISPUTED, then=F("near_at")), default=Least("deadline_at", "near_at")),
+        output_field=models.DateTimeField(null=True),
+        db_persist=True,
+    )
+    # The last standstill by which the clocks of this row were moved (incidents.py).
+    standstill = models.IntegerField(db_default=LastStandstill())
     deadline_action = models.CharField(max_length=16, blank=True, default="")
     deadline_effect = models.TextField(blank=True, default="")
     # A deadline whose enforcement raised is tried again later; the others do not wait for it.
@@ -151,11 +166,8 @@ class Job(models.Model):
             pgtrigger.Protect(name="job_is_for_ever", operation=pgtrigger.Delete),
         ]
         indexes = [
-            models.Index(
-                fields=["deadline_at"],
-                condition=Q(deadline_at__isnull=False) & ~Q(state=State.DISPUTED),
-                name="job_due",
-            ),
+            models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="job_due"),
+            models.Index(fields=["standstill", "id"], condition=Q(deadline_at__isnull=False), name="job_under_a_clock"),
             models.Index(fields=["client", "-id"], name="job_of_client"),
             models.Index(fields=["seller", "-id"], name="job_of_seller"),
         ]
