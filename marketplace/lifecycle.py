@@ -304,7 +304,6 @@ def _enter(job: Job, state: State, at: datetime, clock: datetime | None) -> None
     if clock:
         job.deadline_at = clock
         setattr(job, CLOCK_COLUMN[state], clock)
-        if state != S.IN_PROGRESS:  # the clock of a job that was funded runs on
         remind(job, at)
     if state in AWAITING:
         job.awaiting = AWAITING[state]

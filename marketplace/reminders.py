@@ -1,4 +1,4 @@
-"""When both parties are reminded of a clock: at a quarter of its time, at most a day and at least five minutes before."""
+"""When both parties are reminded of a clock: with a quarter of its time left, at most a day, at least five minutes."""
 
 from datetime import datetime, timedelta
 
