@@ -36,6 +36,8 @@ class WebhookEndpoint(models.Model):
     secret_generation = models.IntegerField(default=1)
     # Until then the generation before signs as well.
     previous_secret_until = models.DateTimeField(null=True, blank=True)
+    # We disabled it, and its owner is to be told by e-mail: when to try next.
+    tell_owner_at = models.DateTimeField(null=True, blank=True)
     # The first failure since the last success: five days of it disable the endpoint.
     failing_since = models.DateTimeField(null=True, blank=True)
     last_success_at = models.DateTimeField(null=True, blank=True)
@@ -60,7 +62,12 @@ class WebhookEndpoint(models.Model):
             models.CheckConstraint(condition=Q(secret_generation__gte=1), name="webhook_endpoint_has_a_secret"),
             models.CheckConstraint(condition=~Q(url=""), name="webhook_endpoint_has_a_url"),
         ]
-        indexes = [models.Index(fields=["agent", "id"], name="webhook_endpoint_of_agent")]
+        indexes = [
+            models.Index(fields=["agent", "id"], name="webhook_endpoint_of_agent"),
+            models.Index(
+                fields=["tell_owner_at"], condition=Q(tell_owner_at__isnull=False), name="webhook_endpoint_to_tell"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"webhook endpoint {self.id} ({self.state})"
