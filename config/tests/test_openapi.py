@@ -30,7 +30,7 @@ from config.wsgi import application
 from marketplace.tests.trades import Trade
 
 METHODS = ("get", "post", "put", "patch", "delete")
-EXAMPLES = 6
+EXAMPLES = 4
 
 
 @pytest.fixture(scope="module")

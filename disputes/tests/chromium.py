@@ -45,17 +45,20 @@ def watched(browser: Any, **options: Any) -> Any:
     return page
 
 
-def judged(page: Any, axe: str) -> list[str]:
+def judged(page: Any, axe: str, *, rules: list[str] | None = None) -> list[str]:
     """
-    Name what axe-core finds serious or critical on the page as it stands.
+    Name what axe-core finds serious or critical on the page as it stands, by all of its rules or by these.
 
     The judge is put in by the debugger, which the page's policy does not bind; the policy itself stays in force.
     """
-    page.evaluate(axe)
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(axe)
     found = page.evaluate(
-        """() => axe.run(document, { resultTypes: ["violations"] }).then((said) => said.violations
+        """(rules) => axe.run(document, { resultTypes: ["violations"], ...(rules && { runOnly: rules }) })
+            .then((said) => said.violations
             .filter((one) => ["serious", "critical"].includes(one.impact))
             .flatMap((one) => one.nodes.slice(0, 4).map((node) => [one.id, one.impact, node.html.slice(0, 160),
-                (node.any[0]?.message ?? "").slice(0, 180)].join(" | "))))"""
+                (node.any[0]?.message ?? "").slice(0, 180)].join(" | "))))""",
+        rules,
     )
     return list(found)

@@ -517,8 +517,8 @@ class TestTrading:
             ),
         )
 
-    def test_holds_in_a_hundred_histories(self):
-        self.play(100)
+    def test_holds_in_sixty_histories(self):
+        self.play(60)
 
     @pytest.mark.long
     def test_holds_in_a_thousand_histories(self):
