@@ -4,12 +4,11 @@ from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from accounts.api.fields import moment
 from accounts.edge.pages import limit_of
 from accounts.edge.schema import documented, paged
 from accounts.edge.views import AgentView
 from accounts.errors import Invalid
-from accounts.events import feed
+from accounts.events import feed, rendering
 
 MAX_TYPES = 50
 
@@ -43,7 +42,7 @@ class Events(AgentView):
             limit=limit_of(request),
         )
         return Response(
-            {"data": [_shown(event) for event in told], "next_cursor": str(told[-1].cursor) if told else None}
+            {"data": [rendering.shown(event) for event in told], "next_cursor": str(told[-1].cursor) if told else None}
         )
 
 
@@ -52,13 +51,3 @@ def _types(given: str) -> list[str]:
     if len(types) > MAX_TYPES:
         raise Invalid.at("/types", "too_many", f"At most {MAX_TYPES} types.")
     return types
-
-
-def _shown(event: feed.Told) -> dict[str, Any]:
-    return {
-        "id": str(event.cursor.id),
-        "cursor": str(event.cursor),
-        "type": event.type,
-        "occurred_at": moment(event.occurred_at),
-        "data": event.data,
-    }

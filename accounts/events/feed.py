@@ -15,9 +15,13 @@ from uuid import UUID
 
 from django.db import connection
 
-from accounts.errors import Invalid
+from accounts.errors import Invalid, NotFound
 
 _CURSOR = re.compile(r"([0-9]{1,9})\.([0-9]{1,19})\.([0-9]{1,18})", re.ASCII)
+
+
+class Gone(NotFound):
+    title = "The event is older than events are kept"
 
 
 class Cursor(NamedTuple):
@@ -54,10 +58,25 @@ def read(agent_id: UUID, *, after: Cursor = START, types: Sequence[str] = (), li
             " ORDER BY epoch, xid, id LIMIT %s",
             [agent_id, after.epoch, str(after.xid), after.id, list(types), list(types), limit],
         )
-        return [
-            Told(Cursor(epoch, int(xid), number), kind, _decoded(data), occurred_at)
-            for epoch, xid, number, kind, data, occurred_at in cursor.fetchall()
-        ]
+        return [_told(*row) for row in cursor.fetchall()]
+
+
+def find(event_id: int, epoch: int, recorded_at: datetime) -> Told:
+    """
+    Read one event, whose month `recorded_at` names; by then its transaction is committed.
+
+    :raises Gone: if it is no longer kept
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT epoch, xid::text, id, type, data, occurred_at FROM accounts_event"
+            " WHERE id = %s AND recorded_at = %s AND epoch = %s",
+            [event_id, recorded_at, epoch],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        raise Gone
+    return _told(*row)
 
 
 def cursor_of(text: str) -> Cursor:
@@ -70,6 +89,10 @@ def cursor_of(text: str) -> Cursor:
     if found is None:
         raise Invalid.at("/after", "invalid_cursor", "Use the `cursor` of an event, or a `next_cursor`.")
     return Cursor(*(int(part) for part in found.groups()))
+
+
+def _told(epoch: int, xid: str, number: int, kind: str, data: Any, occurred_at: datetime) -> Told:
+    return Told(Cursor(epoch, int(xid), number), kind, _decoded(data), occurred_at)
 
 
 def _decoded(data: Any) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from uuid import UUID
 
 from django.db import connection
 
+from accounts.events import doorbell
+
 
 def record(kind: str, *, to: Iterable[UUID], data: dict[str, Any], at: datetime) -> None:
     """
-    Tell each recipient, in one statement, that something happened (types: api.md), and queue it for their webhooks.
+    Tell each recipient, in one statement, that something happened (types: api.md); queue it for webhooks, and ring.
 
     Data that names a `job_id` gets a `sequence`: 1, 2, 3 … for this recipient and job, so that a consumer sees gaps.
     """
@@ -25,6 +27,8 @@ def record(kind: str, *, to: Iterable[UUID], data: dict[str, Any], at: datetime)
         cursor.execute(
             _RECORD, {"type": kind, "data": json.dumps(data), "at": at, "recipients": recipients, "subject": subject}
         )
+    if recipients:
+        doorbell.ring(recipients)
 
 
 # A test goes to the endpoint that asked for it alone, whatever its filter.
