@@ -56,7 +56,7 @@ def refuse_unsafe_production(settings: Mapping[str, Any]) -> None:
     wrong += [f"{path} is readable by others: chmod 600" for path in _files(settings) if _is_open_to_others(path)]
     if (key := settings.get("DOCUMENT_KEY")) and not _is_signing_key(key):
         wrong.append("DOCUMENT_KEY is not the base64url of 32 bytes")
-    if settings["EGRESS_LOOPBACK"]:
+    if settings.get("EGRESS_LOOPBACK"):
         wrong.append("EGRESS_LOOPBACK lets strangers reach this machine")
     if settings["DEBUG"]:
         wrong.append("DEBUG is on")

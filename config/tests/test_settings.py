@@ -17,6 +17,7 @@ SECRETS = {
     "TOKEN_PEPPER": "pepper",
     "DEPOSIT_SALT_SECRET": "salt",
     "DOCUMENT_KEY": "Y2FzZSBwYWNrcyBhcmUgc2lnbmVkIGJ5IHRoaXMga2U",
+    "WEBHOOK_KEY": "secrets of endpoints",
     "DATABASE_URL": "postgres://bailee@database.example/bailee",
     "REDIS_URL": "redis://redis.example/0",
     "CHAIN_RPC_URL": "https://node.example",
@@ -136,6 +137,8 @@ class TestProduction:
             ({"OPEN_TRUST_LEVEL": 3}, "OPEN_TRUST_LEVEL"),
             ({"SECRET_KEY": "local-secret-key-that-production-refuses"}, "SECRET_KEY"),
             ({"TOKEN_PEPPER": "local-token-pepper"}, "TOKEN_PEPPER"),
+            ({"WEBHOOK_KEY": "local-webhook-key"}, "WEBHOOK_KEY"),
+            ({"EGRESS_LOOPBACK": "on"}, "EGRESS_LOOPBACK"),
             (
                 {"DOCUMENT_KEY": "local-document-key-that-production-refusesA"},
                 "DOCUMENT_KEY has the value of the local",
