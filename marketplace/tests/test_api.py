@@ -155,5 +155,8 @@ class TestEvents:
         told = Event.objects.filter(type="job.proposed")
 
         assert {event.recipient.handle for event in told} == {"alice", "bob"}
-        assert told[0].data == {"job_id": str(job.id), "state": "negotiating", "revision": 1, "by": "client"}
+        for event in told:
+            assert event.data == {
+                "job_id": str(job.id), "state": "negotiating", "revision": 1, "by": "client", "sequence": 1,
+            }  # fmt: skip
         assert told[0].occurred_at == trade.at

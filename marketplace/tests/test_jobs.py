@@ -59,7 +59,7 @@ class TestFund:
 
         assert (answer.status_code, answer.json()["code"]) == (409, "bond_unavailable")
         told = Event.objects.get(type="job.bond_unavailable")
-        assert (told.recipient, told.data) == (trade.seller, {"job_id": str(job.id)})
+        assert (told.recipient, told.data) == (trade.seller, {"job_id": str(job.id), "sequence": 3})
 
     def test_says_that_the_client_is_short_where_both_are(self, trade):
         job = trade.job("agreed", price="1000", seller_bond="1000")

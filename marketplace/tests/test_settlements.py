@@ -35,7 +35,7 @@ class TestOffer:
 
         told = Event.objects.filter(type="job.settlement_offered")
         assert {event.recipient.handle for event in told} == {"alice", "bob"}
-        assert told[0].data == {"job_id": str(job.id), "by": "client", "seller_bps": 4_000}
+        assert told[0].data == {"job_id": str(job.id), "by": "client", "seller_bps": 4_000, "sequence": 6}
 
     @pytest.mark.parametrize(
         ("client_bps", "seller_bps", "agreed_bps"),
