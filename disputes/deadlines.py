@@ -2,27 +2,24 @@
 What silence does to a case: the sweep that finds the cases for which something is due and takes the step that was
 announced, be it the end of a state or what comes before it.
 
-The row is the queue. Each case is one transaction; one that somebody is at work on is skipped, one that raises waits a
-little and does not stop the others.
+The row is the queue (accounts/sweeps.py). Whoever holds a case's lock is at work on it, so it is skipped.
 """
 
-import logging
 from datetime import datetime
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 
+from accounts import sweeps
 from accounts.errors import NotFound
 from disputes import appeals, approvals, arbitration, assignment, cases, lifecycle, questions
 from disputes.lifecycle import Action, Who
 from disputes.models import Dispute
 
-log = logging.getLogger(__name__)
 
-
-def enforce_due(*, limit: int = 200) -> int:
+def enforce_due(*, limit: int = 1_000) -> int:
     """Take the due step of every case that has one; return how many were taken."""
-    return sum(_enforced(dispute_id) for dispute_id in _due(limit))
+    return sweeps.run(SWEEP, limit=limit)
 
 
 @transaction.atomic
@@ -63,32 +60,4 @@ def enforce(dispute_id: UUID, *, at: datetime | None = None) -> Dispute | None:
     return dispute
 
 
-def _due(limit: int) -> list[UUID]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT id FROM disputes_dispute"
-            " WHERE due_at <= clock_timestamp()"
-            "   AND (due_retry_at IS NULL OR due_retry_at <= clock_timestamp())"
-            " ORDER BY due_at LIMIT %s",
-            [limit],
-        )
-        return [row[0] for row in cursor.fetchall()]
-
-
-def _enforced(dispute_id: UUID) -> bool:
-    try:
-        return enforce(dispute_id) is not None
-    except Exception:  # one case that raises must not stop the others
-        log.exception("the deadline of case %s could not be enforced", dispute_id)
-        _postpone(dispute_id)
-        return False
-
-
-def _postpone(dispute_id: UUID) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE disputes_dispute SET due_attempts = due_attempts + 1,"
-            " due_retry_at = clock_timestamp() + make_interval(secs => least(3600, 2 ^ least(20, due_attempts + 1)))"
-            " WHERE id = %s",
-            [dispute_id],
-        )
+SWEEP = sweeps.Sweep(noun="case", table="disputes_dispute", failures="due_attempts", act=enforce)

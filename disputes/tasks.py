@@ -5,7 +5,7 @@ from disputes import assignment, deadlines, evidence, precedents, vacancies
 
 @shared_task(queue="deadlines", ignore_result=True)
 def enforce_deadlines() -> None:
-    deadlines.enforce_due(limit=200)
+    deadlines.enforce_due()
 
 
 @shared_task(queue="deadlines", ignore_result=True)

@@ -12,9 +12,8 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
 
-from accounts import audit, clock, ids, pauses, spending
+from accounts import audit, clock, ids, pauses, spending, sweeps
 from accounts.edge.fields import units_to_text
 from accounts.errors import Conflict, Invalid, NotAllowed, NotFound
 from accounts.events import log
@@ -205,27 +204,35 @@ def reject(
     return withdrawal
 
 
-def advance_due(limit: int = 100) -> int:
+def advance_due(limit: int = 1_000) -> int:
     """Release what has cooled, reject what nobody approved in time; answers how many. Safe to run twice at once."""
-    count = 0
-    while count < limit and _advance_one():
-        count += 1
-    return count
+    released = sweeps.run(COOLED, limit=limit)
+    return released if guard.frozen() else released + sweeps.run(UNAPPROVED, limit=limit)
 
 
-@transaction.atomic
-def _advance_one() -> bool:
-    at = clock.now()
-    cooled, late = Q(state=State.COOLING, cooling_until__lte=at), Q(state=State.HELD, approve_by__lte=at)
-    due = Withdrawal.objects.filter(cooled if guard.frozen() else cooled | late)
-    withdrawal = due.select_for_update(skip_locked=True, no_key=True, of=("self",)).order_by("pk").first()
-    if withdrawal is None:
-        return False
-    if withdrawal.state == State.HELD:
-        _give_back(withdrawal, Action.REJECT, "withdrawal.rejected", actor="system", at=at)
-    else:
-        withdrawal.save(update_fields=table.advance(withdrawal, Action.RELEASE))
-    return True
+def _release(withdrawal_id: UUID) -> Withdrawal:
+    withdrawal = lock(withdrawal_id)
+    withdrawal.save(update_fields=[*table.advance(withdrawal, Action.RELEASE), *_went_through(withdrawal)])
+    return withdrawal
+
+
+def _reject_late(withdrawal_id: UUID) -> Withdrawal:
+    withdrawal = lock(withdrawal_id)
+    withdrawal.save(update_fields=_went_through(withdrawal))
+    return _give_back(withdrawal, Action.REJECT, "withdrawal.rejected", actor="system", at=clock.now())
+
+
+def _went_through(withdrawal: Withdrawal) -> list[str]:
+    withdrawal.due_failures, withdrawal.due_retry_at = 0, None
+    return ["due_failures", "due_retry_at"]
+
+
+COOLED = sweeps.Sweep(
+    noun="withdrawal", table="escrow_withdrawal", due="cooling_until", where="state = 'cooling'", act=_release
+)
+UNAPPROVED = sweeps.Sweep(
+    noun="withdrawal", table="escrow_withdrawal", due="approve_by", where="state = 'held'", act=_reject_late
+)
 
 
 def require_treasurer(by: User) -> None:

@@ -1,27 +1,28 @@
 """
-What silence does: the sweep that finds the jobs whose clock is over and takes the step that was announced.
+What silence does: the sweep that finds the jobs whose clock is over and takes the step that was announced, and before
+that reminds both parties, once.
 
-The row is the queue. Each job is one transaction; whoever holds a job's lock is at work on it, so it is skipped.
+The row is the queue (accounts/sweeps.py). Whoever holds a job's lock is at work on it, so it is skipped.
 """
 
-import logging
 from datetime import datetime
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 
+from accounts import sweeps
+from accounts.api.fields import moment
 from accounts.errors import NotFound
+from accounts.events import log
 from escrow import holds
 from marketplace import effects, lifecycle, locking
 from marketplace.lifecycle import Action, Role
 from marketplace.models import Job
 
-log = logging.getLogger(__name__)
 
-
-def enforce_due(*, limit: int = 200) -> int:
-    """Take the due step of every job whose clock is over; return how many were taken."""
-    return sum(_enforced(job_id) for job_id in _due(limit))
+def enforce_due(*, limit: int = 1_000) -> int:
+    """Take the step of every job whose clock is over, remind of every clock that soon will be; return how many."""
+    return sweeps.run(SWEEP, limit=limit)
 
 
 @transaction.atomic
@@ -29,50 +30,75 @@ def enforce(job_id: UUID, *, at: datetime | None = None) -> Job | None:
     """
     Take the step that a job's clock announced, if it is over.
 
-    Answers None where another transaction is at work on the job or was faster.
+    Answers None where another transaction is at work on the job or was faster, or where clocks stand still.
     """
+    job = _free(job_id, at)
+    return job if job and _step(job) else None
+
+
+@transaction.atomic
+def remind(job_id: UUID, *, at: datetime | None = None) -> Job | None:
+    """
+    Tell both parties that a clock is near its end, once; a clock that is over is none to be reminded of.
+
+    Answers None where there is nothing to tell, or another transaction is at work on the job.
+    """
+    job = _free(job_id, at)
+    return job if job and _reminder(job) else None
+
+
+@transaction.atomic
+def _do(job_id: UUID) -> Job | None:
+    job = _free(job_id, None)
+    return job if job and (_step(job) or _reminder(job)) else None
+
+
+SWEEP = sweeps.Sweep(
+    noun="job",
+    table="marketplace_job",
+    due="due_at",
+    failures="deadline_failures",
+    retry_at="deadline_retry_at",
+    act=_do,
+)
+
+
+def _free(job_id: UUID, at: datetime | None) -> Job | None:
+    """Lock the job, unless somebody else has, or clocks stand still: then nothing is due."""
     try:
         job = locking.lock(job_id, at=at, skip_locked=True)
     except NotFound:
         return None
+    return None if job.stands_since else job
+
+
+def _step(job: Job) -> bool:
     action = lifecycle.due_action(job)
     if action is None or action not in lifecycle.available(job, Role.SYSTEM, job.at):
-        return None
+        return False
     lifecycle.advance(job, action, by=Role.SYSTEM)
     if action == Action.AUTO_APPROVE:
         holds.close(effects.approved(job), kind="job.auto_approve", at=job.at)
     elif action == Action.FAIL:
         holds.close(effects.given_up_by_seller(job), kind="job.fail", at=job.at)
-    return job
+    return True
 
 
-def _due(limit: int) -> list[UUID]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT id FROM marketplace_job"
-            " WHERE deadline_at <= clock_timestamp() AND state <> 'disputed'"
-            "   AND (deadline_retry_at IS NULL OR deadline_retry_at <= clock_timestamp())"
-            " ORDER BY deadline_at LIMIT %s",
-            [limit],
-        )
-        return [row[0] for row in cursor.fetchall()]
-
-
-def _enforced(job_id: UUID) -> bool:
-    try:
-        return enforce(job_id) is not None
-    except Exception:  # one job that raises must not stop the others
-        log.exception("the deadline of job %s could not be enforced", job_id)
-        _postpone(job_id)
+def _reminder(job: Job) -> bool:
+    if job.near_at is None or job.near_at > job.at or job.deadline_at is None:
         return False
-
-
-def _postpone(job_id: UUID) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE marketplace_job SET deadline_failures = deadline_failures + 1,"
-            " deadline_retry_at = clock_timestamp()"
-            " + make_interval(secs => least(3600, 2 ^ least(20, deadline_failures + 1)))"
-            " WHERE id = %s",
-            [job_id],
-        )
+    job.near_at, job.deadline_failures, job.deadline_retry_at = None, 0, None
+    job.save(update_fields=["near_at", "deadline_failures", "deadline_retry_at"])
+    if job.deadline_at <= job.at:  # of a case whose own sweep is about to end it
+        return False
+    data = {
+        "job_id": str(job.id),
+        "state": job.state,
+        "revision": job.revision,
+        "awaiting": job.awaiting,
+        "deadline": {"at": moment(job.deadline_at), "action": job.deadline_action, "effect": job.deadline_effect},
+    }
+    if job.dispute_id:
+        data["dispute_id"] = str(job.dispute_id)
+    log.record("job.deadline_near", to=[job.client_id, job.seller_id], data=data, at=job.at)
+    return True

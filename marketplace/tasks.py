@@ -5,4 +5,4 @@ from marketplace import deadlines
 
 @shared_task(queue="deadlines", ignore_result=True)
 def enforce_deadlines() -> None:
-    deadlines.enforce_due(limit=200)
+    deadlines.enforce_due()

@@ -86,6 +86,9 @@ class Withdrawal(models.Model):
     held_for = ArrayField(models.CharField(max_length=40), default=list, blank=True)
     approvals_needed = models.SmallIntegerField(default=0)
     approve_by = models.DateTimeField(null=True)
+    # What came due and raised is tried again later; the others do not wait for it.
+    due_failures = models.SmallIntegerField(default=0)
+    due_retry_at = models.DateTimeField(null=True)
     # the newest block anybody had been credited from when this was asked: it must be final before money leaves
     credited_block = models.BigIntegerField(default=0)
     lease_until = models.DateTimeField(null=True)
