@@ -16,28 +16,41 @@ app = Celery("bailee")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
+# The longest interval of a clock, and of anything.
+CLOCK_SECONDS, LONGEST_SECONDS = 60, 7 * 86_400
 QUEUES = ("deadlines", "webhooks", "chain", "treasury", "default")
 
 
 class Every(NamedTuple):
-    """One periodic task by default: how often, and the queue it rings in. Operators edit the rows in the admin."""
+    """
+    One periodic task by default: how often, and the queue it rings in. Operators edit the rows in the admin.
+
+    A `clock` of jobs, disputes or payouts is never switched off, nor slowed beyond a minute; the database, which holds
+    to that, has its own list of them (`accounts_clock_queue`).
+    """
 
     seconds: int
     task: str
     queue: str
+    clock: bool = False
+
+    @property
+    def slowest_seconds(self) -> int:
+        """The longest interval that operators may give it."""
+        return CLOCK_SECONDS if self.clock else max(CLOCK_SECONDS, min(10 * self.seconds, LONGEST_SECONDS))
 
 
 SCHEDULE = (
-    Every(1, "marketplace.tasks.enforce_deadlines", "deadlines"),
-    Every(1, "disputes.tasks.enforce_deadlines", "deadlines"),
-    Every(1, "escrow.tasks.advance_withdrawals", "deadlines"),
-    Every(10, "accounts.tasks.finish_leaving", "deadlines"),
-    Every(10, "accounts.tasks.stop_suspended", "deadlines"),
+    Every(1, "marketplace.tasks.enforce_deadlines", "deadlines", clock=True),
+    Every(1, "disputes.tasks.enforce_deadlines", "deadlines", clock=True),
+    Every(1, "escrow.tasks.advance_withdrawals", "deadlines", clock=True),
+    Every(10, "accounts.tasks.finish_leaving", "deadlines", clock=True),
+    Every(10, "accounts.tasks.stop_suspended", "deadlines", clock=True),
     Every(1, "escrow.tasks.scan_deposits", "chain"),
     Every(1, "escrow.tasks.credit_deposits", "chain"),
-    Every(2, "escrow.tasks.authorize_withdrawals", "treasury"),
-    Every(1, "escrow.tasks.relay_transactions", "treasury"),
-    Every(2, "escrow.tasks.settle_withdrawals", "treasury"),
+    Every(2, "escrow.tasks.authorize_withdrawals", "treasury", clock=True),
+    Every(1, "escrow.tasks.relay_transactions", "treasury", clock=True),
+    Every(2, "escrow.tasks.settle_withdrawals", "treasury", clock=True),
     Every(5, "escrow.tasks.sweep_deposits", "treasury"),
     Every(2, "escrow.tasks.explain_outflows", "chain"),
     Every(10, "escrow.tasks.recognise_payouts", "chain"),

@@ -5,7 +5,7 @@ from accounts.models.events import Event, EventCounter, EventEpoch
 from accounts.models.idempotency import IdempotencyRecord
 from accounts.models.keys import AgentKey, Challenge
 from accounts.models.pauses import Pause, PauseChange
-from accounts.models.runs import TaskRun
+from accounts.models.runs import KnownTask, TaskRun
 from accounts.models.suspensions import LimitChange, Suspension
 from accounts.models.tokens import Token, TokenFamily
 from accounts.models.webhooks import WebhookDelivery, WebhookEndpoint
@@ -22,6 +22,7 @@ __all__ = [
     "EventCounter",
     "EventEpoch",
     "IdempotencyRecord",
+    "KnownTask",
     "LimitChange",
     "Pause",
     "PauseChange",

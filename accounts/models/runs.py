@@ -1,4 +1,5 @@
 from django.db import models
+from django.db.models import Q
 
 
 class TaskRun(models.Model):
@@ -18,3 +19,22 @@ class TaskRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.task} at {self.started_at}"
+
+
+class KnownTask(models.Model):
+    """
+    A periodic task that the code knows, as `setup_schedules` writes it down: the database lets no other be scheduled.
+
+    Which tasks are clocks, that nobody switches off, stands in the database's own guard.
+    """
+
+    task = models.CharField(max_length=120, primary_key=True)
+    queue = models.CharField(max_length=40)
+    slowest_seconds = models.IntegerField()
+
+    class Meta:
+        default_permissions = ("view",)
+        constraints = [models.CheckConstraint(condition=Q(slowest_seconds__gte=1), name="known_task_rings")]
+
+    def __str__(self) -> str:
+        return self.task

@@ -2,55 +2,82 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 from django.db import connection, transaction
-from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from django.db.models import F, Q
+from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
-from accounts import audit
+from accounts import audit, schedules
+from accounts.models import KnownTask
 from config.celery import SCHEDULE, Every
 
-# Rows of ours carry it, so that one whose task is gone from the table can be told from one that an operator added.
-MARK = "default schedule"
 # A bell that nobody heard for so long is dropped, so that queues do not fill up: the next one says the same. Long
 # enough for hosts whose clocks differ, or every bell would be late.
 SHORTEST_EXPIRY_SECONDS = 30
-_PERIODS = ((86_400, IntervalSchedule.DAYS), (3_600, IntervalSchedule.HOURS), (60, IntervalSchedule.MINUTES))
+MARK = "default schedule"
+# What is nobody's to set, by its column: the same for every task.
+_FIXED: dict[str, Any] = {
+    **{"crontab": None, "solar": None, "clocked": None, "one_off": False, "start_time": None, "expires": None},
+    **{"args": "[]", "kwargs": "{}", "headers": "{}", "exchange": None, "routing_key": None, "priority": None},
+}
 
 
 class Command(BaseCommand):
     help = (
-        "Make the beat schedule of config/celery.py; intervals and switches edited in the admin stay. Safe to repeat."
+        "Make the beat schedule of config/celery.py, and let it be the whole schedule. Intervals within bounds and"
+        " switches, as edited in the admin, stay. Safe to repeat."
     )
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
         with connection.cursor() as cursor:  # several hosts may be set up at once
             cursor.execute(f"LOCK TABLE {PeriodicTask._meta.db_table} IN SHARE ROW EXCLUSIVE MODE")
-        made = sum(_make(every) for every in SCHEDULE)
-        gone = PeriodicTask.objects.filter(description=MARK).exclude(name__in=[every.task for every in SCHEDULE])
-        removed = gone.count()
+        tasks = [every.task for every in SCHEDULE]
+        _know(tasks)
+        gone = PeriodicTask.objects.exclude(Q(name__in=tasks) & Q(name=F("task")))
+        removed = sorted(gone.values_list("name", flat=True))
         gone.delete()
-        if made or removed:
-            audit.command("setup_schedules", made=made, removed=removed)
-        self.stdout.write(f"{len(SCHEDULE)} tasks are scheduled, {made} of them newly; {removed} were removed")
+        done = [_make(every) for every in SCHEDULE]
+        made, repaired = done.count("made"), done.count("repaired")
+        if made or repaired or removed:
+            PeriodicTasks.update_changed()
+            audit.command("setup_schedules", made=made, repaired=repaired, removed=removed)
+        self.stdout.write(
+            f"{len(SCHEDULE)} tasks are scheduled, {made} of them newly, {repaired} repaired;"
+            f" {len(removed)} were removed{': ' if removed else ''}{', '.join(removed)}"
+        )
 
 
-def _make(every: Every) -> bool:
-    row = PeriodicTask.objects.filter(name=every.task).first()
+def _know(tasks: list[str]) -> None:
+    KnownTask.objects.exclude(task__in=tasks).delete()
+    KnownTask.objects.bulk_create(
+        [KnownTask(task=every.task, queue=every.queue, slowest_seconds=every.slowest_seconds) for every in SCHEDULE],
+        update_conflicts=True,
+        unique_fields=["task"],
+        update_fields=["queue", "slowest_seconds"],
+    )
+
+
+def _make(every: Every) -> str:
+    row = PeriodicTask.objects.select_related("interval").filter(name=every.task).first()
     if row is None:
         PeriodicTask.objects.create(
             name=every.task,
             task=every.task,
             queue=every.queue,
-            interval=_interval(every.seconds),
+            interval=schedules.interval_of(every.seconds),
             description=MARK,
             expire_seconds=max(every.seconds, SHORTEST_EXPIRY_SECONDS),
         )
-    elif row.queue != every.queue:  # where a task is heard is said by the code
-        row.queue = every.queue
-        row.save(update_fields=["queue", "date_changed"])
-    return row is None
-
-
-def _interval(seconds: int) -> IntervalSchedule:
-    length, period = next((unit for unit in _PERIODS if seconds % unit[0] == 0), (1, IntervalSchedule.SECONDS))
-    interval, _ = IntervalSchedule.objects.get_or_create(every=seconds // length, period=period)
-    return interval
+        return "made"
+    wanted = {**_FIXED, "queue": every.queue}  # where a task is heard is said by the code
+    if not 1 <= schedules.seconds_of(row.interval) <= every.slowest_seconds:
+        wanted["interval"] = schedules.interval_of(every.seconds)
+    if every.clock:
+        wanted["enabled"] = True
+    if row.expire_seconds is not None and row.expire_seconds < SHORTEST_EXPIRY_SECONDS:
+        wanted["expire_seconds"] = max(every.seconds, SHORTEST_EXPIRY_SECONDS)
+    wrong = {name: value for name, value in wanted.items() if getattr(row, name) != value}
+    for name, value in wrong.items():
+        setattr(row, name, value)
+    if wrong:
+        row.save(update_fields=[*wrong, "date_changed"])
+    return "repaired" if wrong else ""
