@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from accounts.api import agents, challenges, events, keys, me, tokens
+from accounts.api import agents, challenges, events, keys, me, tokens, webhooks
 
 urlpatterns = [
     path("auth/challenges", challenges.Challenges.as_view()),
@@ -18,4 +18,11 @@ urlpatterns = [
     path("me/keys", keys.Keys.as_view()),
     path("me/keys/<uuid:key_id>", keys.KeyById.as_view()),
     path("events", events.Events.as_view()),
+    path("webhook-endpoints", webhooks.Endpoints.as_view()),
+    path("webhook-endpoints/<uuid:endpoint_id>", webhooks.EndpointById.as_view()),
+    path("webhook-endpoints/<uuid:endpoint_id>/secret-rotation", webhooks.SecretRotation.as_view()),
+    path("webhook-endpoints/<uuid:endpoint_id>/test", webhooks.EndpointTest.as_view()),
+    path("webhook-endpoints/<uuid:endpoint_id>/deliveries", webhooks.Deliveries.as_view()),
+    path("webhook-endpoints/<uuid:endpoint_id>/redeliveries", webhooks.Redeliveries.as_view()),
+    path("webhook-deliveries/<uuid:delivery_id>/redelivery", webhooks.Redelivery.as_view()),
 ]

@@ -1,7 +1,8 @@
 """Fields of identity: keys, signatures, ids, networks and text that others will read."""
 
 import ipaddress
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,27 @@ class Id(Text):
         if not agents.ID.fullmatch(given):
             self.fail("invalid_id")
         return UUID(given)
+
+
+_MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+@extend_schema_field({"type": "string", "format": "date-time"})
+class Moment(Text):
+    """A time by RFC 3339, with its offset from UTC."""
+
+    default_error_messages = {"invalid_moment": "A time is written as 2026-11-21T12:00:00Z (RFC 3339)."}
+
+    def to_internal_value(self, data: Any) -> Any:
+        given = super().to_internal_value(data)
+        if not _MOMENT.fullmatch(given):
+            self.fail("invalid_moment")
+        try:
+            return datetime.fromisoformat(given.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            self.fail("invalid_moment")
 
 
 @extend_schema_field({"type": "string", "pattern": "^[A-Za-z0-9_-]{43}=?$"})

@@ -85,7 +85,7 @@ def change(
     before, at = audit.state_of(endpoint), at or clock.now()
     if url is not None and url != endpoint.url:
         endpoint.url = _usable(url)
-        _forget_failures(endpoint)
+        _begin_anew(endpoint)
     if event_types is not None:
         endpoint.event_types = _known(event_types)
     if state is not None and state != endpoint.state:
@@ -206,12 +206,6 @@ def health() -> dict[str, Any]:
         return dict(zip([column.name for column in cursor.description], row, strict=True))
 
 
-def due() -> tuple[int, datetime | None]:
-    """Count the deliveries that are due, and since when the first is."""
-    found = health()
-    return found["due"], found["oldest_due_at"]
-
-
 def _found(endpoints: Any) -> WebhookEndpoint:
     endpoint = endpoints.first()
     if endpoint is None:
@@ -239,20 +233,25 @@ def _known(event_types: Sequence[str]) -> list[str]:
 def _enable(endpoint: WebhookEndpoint) -> None:
     endpoint.state, endpoint.disabled_at, endpoint.disabled_reason = State.ENABLED, None, ""
     endpoint.tell_owner_at = None
-    _forget_failures(endpoint)
+    _begin_anew(endpoint)
 
 
 def _end(endpoint: WebhookEndpoint, state: str, *, reason: str, at: datetime) -> None:
     endpoint.state, endpoint.disabled_at, endpoint.disabled_reason = state, at, reason
     endpoint.tell_owner_at = None
-    # One that is being sent loses its lease: what is answered to it counts no more.
-    WebhookDelivery.objects.filter(endpoint=endpoint, state=WebhookDelivery.State.PENDING).update(
+    _pending(endpoint).update(
         state=WebhookDelivery.State.FAILED, lease=None, leased_until=None, last_error=f"endpoint_{state}"
     )
 
 
-def _forget_failures(endpoint: WebhookEndpoint) -> None:
+def _begin_anew(endpoint: WebhookEndpoint) -> None:
+    """What the receiver did so far counts no more; nor does what it answers to what is on its way right now."""
     endpoint.failing_since = endpoint.held_until = None
+    _pending(endpoint).exclude(lease=None).update(lease=None, leased_until=None)
+
+
+def _pending(endpoint: WebhookEndpoint) -> Any:
+    return WebhookDelivery.objects.filter(endpoint=endpoint, state=WebhookDelivery.State.PENDING)
 
 
 def _save(endpoint: WebhookEndpoint) -> None:
@@ -286,6 +285,7 @@ _HEALTH = """
     LEFT JOIN LATERAL (
         SELECT count(*) AS due, min(next_attempt_at) AS oldest FROM accounts_webhookdelivery
         WHERE endpoint_id = endpoint.id AND state = 'pending' AND next_attempt_at <= clock_timestamp()
+          AND (leased_until IS NULL OR leased_until <= clock_timestamp())
     ) queue ON endpoint.state = %(enabled)s
         AND (endpoint.held_until IS NULL OR endpoint.held_until <= clock_timestamp())
 """

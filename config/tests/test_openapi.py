@@ -23,6 +23,7 @@ from schemathesis.checks import load_all_checks, negative_data_rejection
 from schemathesis.specs.openapi import checks
 
 from accounts import clock, tokens
+from accounts.events import webhooks
 from accounts.models import AgentKey
 from accounts.scopes import ALL
 from accounts.tests.signers import Signer
@@ -189,6 +190,17 @@ SCOPES = {
     "POST /v1/listings": "listings:write",
     "GET /v1/listings/{listing_id}": None,
     "PATCH /v1/listings/{listing_id}": "listings:write",
+    "GET /v1/webhook-endpoints": "webhooks:write",
+    "POST /v1/webhook-endpoints": "webhooks:write",
+    "GET /v1/webhook-endpoints/{endpoint_id}": "webhooks:write",
+    "PATCH /v1/webhook-endpoints/{endpoint_id}": "webhooks:write",
+    "DELETE /v1/webhook-endpoints/{endpoint_id}": "webhooks:write",
+    "GET /v1/webhook-endpoints/{endpoint_id}/deliveries": "webhooks:write",
+    **{
+        f"POST /v1/webhook-endpoints/{{endpoint_id}}/{action}": "webhooks:write"
+        for action in ("secret-rotation", "test", "redeliveries")
+    },
+    "POST /v1/webhook-deliveries/{delivery_id}/redelivery": "webhooks:write",
     "GET /v1/jobs": "jobs:read",
     "POST /v1/jobs": "jobs:write",
     "GET /v1/jobs/{job_id}": "jobs:read",
@@ -246,7 +258,10 @@ def market(alice, bob, credit):
     mirrored = Trade(bob, alice, clock.now())
     jobs += [mirrored.job(state) for state in ("negotiating", "funded", "delivered")]
     token, secret = tokens.mint(alice)
+    endpoint = webhooks.create(alice.pk, url="https://receiver.example/hook").endpoint
     named = {
+        "endpoint_id": [str(endpoint.id)],
+        "delivery_id": [str(webhooks.send_test(endpoint.id, agent=alice).id)],
         "job_id": [str(job.id) for job in jobs],
         "token_id": [str(token.id)],
         "name": ["alice", str(bob.id)],
