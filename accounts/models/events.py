@@ -2,6 +2,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from accounts.models.agents import Agent
+from accounts.models.guards import IMMUTABLE
 
 
 class Xid8Field(models.BigIntegerField):
@@ -50,6 +51,8 @@ class Event(models.Model):
     recorded_at = models.DateTimeField(db_default=Now())
 
     class Meta:
+        # What was told is not told otherwise later, and not taken back: months go whole (accounts.events.retention).
+        triggers = IMMUTABLE
         indexes = [models.Index(fields=["recipient", "epoch", "xid", "id"], name="event_cursor")]
 
     def __str__(self) -> str:
