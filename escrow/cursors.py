@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Max
 
 from escrow.chain import network, rpc
 from escrow.models import ScanCursor, ScannedBlock
@@ -50,3 +53,8 @@ def locked_past(block_number: int, *, chain_id: int) -> ScanCursor:
     if found.block_number < block_number:
         raise CursorMoved
     return found
+
+
+def last_read_at() -> datetime | None:
+    """Say when a new head was last read; scans read none that is stale."""
+    return ScanCursor.objects.aggregate(last=Max("read_at"))["last"]

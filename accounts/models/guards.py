@@ -2,14 +2,13 @@
 
 import pgtrigger
 
-# A row that is written once; and a table that nobody empties, a person with a psql prompt included.
-IMMUTABLE = (
-    pgtrigger.Protect(name="immutable", operation=pgtrigger.Update | pgtrigger.Delete),
-    pgtrigger.Trigger(
-        name="kept",
-        operation=pgtrigger.Truncate,
-        when=pgtrigger.Before,
-        level=pgtrigger.Statement,
-        func="RAISE '% is kept', TG_TABLE_NAME USING ERRCODE = 'restrict_violation', CONSTRAINT = TG_NAME;",
-    ),
+# A table that nobody empties, a person with a psql prompt included.
+KEPT = pgtrigger.Trigger(
+    name="kept",
+    operation=pgtrigger.Truncate,
+    when=pgtrigger.Before,
+    level=pgtrigger.Statement,
+    func="RAISE '% is kept', TG_TABLE_NAME USING ERRCODE = 'restrict_violation', CONSTRAINT = TG_NAME;",
 )
+# And a row that is written once.
+IMMUTABLE = (pgtrigger.Protect(name="immutable", operation=pgtrigger.Update | pgtrigger.Delete), KEPT)

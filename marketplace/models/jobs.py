@@ -7,7 +7,7 @@ from django.db.models.functions import Least, Now
 
 from accounts import ids
 from accounts.models import Agent
-from accounts.models.guards import IMMUTABLE
+from accounts.models.guards import IMMUTABLE, KEPT
 from marketplace.models.incidents import LastStandstill
 from marketplace.models.listings import Listing
 
@@ -110,6 +110,8 @@ class Job(models.Model):
     dispute_id = models.UUIDField(null=True, blank=True)
     frozen_state = models.CharField(max_length=12, blank=True, default="")
     frozen_at = models.DateTimeField(null=True, blank=True)
+    # When the clock that it froze was started.
+    frozen_from = models.DateTimeField(null=True, blank=True)
 
     created_at = models.DateTimeField(db_default=Now())
     updated_at = models.DateTimeField(db_default=Now())
@@ -199,7 +201,21 @@ class Offer(models.Model):
             models.UniqueConstraint(fields=["job", "number"], name="offer_number_once"),
             models.CheckConstraint(condition=Q(number__gte=1), name="offer_number_from_one"),
         ]
-        triggers = IMMUTABLE
+        triggers = (
+            # An outage may make an offer live longer; nothing else of it ever changes.
+            pgtrigger.Protect(
+                name="immutable",
+                operation=pgtrigger.Update,
+                condition=pgtrigger.AnyChange(exclude=["expires_at"]),
+            ),
+            pgtrigger.Protect(
+                name="lives_no_shorter",
+                operation=pgtrigger.UpdateOf("expires_at"),
+                condition=pgtrigger.Q(new__expires_at__lt=pgtrigger.F("old__expires_at")),
+            ),
+            pgtrigger.Protect(name="never_deleted", operation=pgtrigger.Delete),
+            KEPT,
+        )
 
     def __str__(self) -> str:
         return f"offer {self.number} of {self.job_id}"
