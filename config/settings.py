@@ -151,7 +151,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 # A doorbell that cannot ring must not hold the request that rang it: no second try, here and in the options above.
 CELERY_TASK_PUBLISH_RETRY = False
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "config.beat:Beat"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 CELERY_TIMEZONE = "UTC"
 DJANGO_CELERY_BEAT_TZ_AWARE = True
