@@ -101,7 +101,11 @@ class Mail:
 
 
 class Webhook:
-    """One POST for each, in the order they are due; where one is not taken, the rest wait for the next try."""
+    """
+    One POST for each, in the order they are due; where one is not taken, the rest wait for the next try.
+
+    The address is the operator's own setting and often an internal one, so that strangers' egress is not its way.
+    """
 
     name = "webhook"
 

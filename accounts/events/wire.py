@@ -1,8 +1,8 @@
 """
 One connection to a stranger: HTTP/1.1 as a client that only wants to know the status.
 
-An answer's head has at most 16 KiB, of its body 4 KiB are read and thrown away; nothing is decoded or kept. A sixth of the
-processor time of a general client, which is what bounds the deliveries per second (docs/performance.md).
+An answer's head has at most 16 KiB, of its body 4 KiB are read and thrown away; nothing is decoded or kept. That is a
+sixth of the processor time of a general client, which is what bounds deliveries per second (docs/performance.md).
 """
 
 import asyncio
@@ -101,13 +101,13 @@ class Wire(asyncio.BufferedProtocol):
             if not re.fullmatch(rb"[0-9a-fA-F]{1,4}", size):
                 raise Broken
             if (length := int(size, 16)) == 0:
-                if await self._until(b"\r\n", 64) != b"":  # trailers: not worth the reading
-                    raise Broken
+                await self._until(b"\r\n", 2)  # trailers are not worth the reading
                 return
             left -= length
             if left < 0:
                 raise Broken
-            await self._exactly(length + 2)
+            await self._exactly(length)
+            await self._until(b"\r\n", 2)
 
     async def _until(self, mark: bytes, most: int) -> bytes:
         """What comes before the mark, without it."""
