@@ -8,7 +8,7 @@ workers share what is due, and one that dies leaves its row to the others. One t
 import logging
 import mmap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +26,7 @@ SECONDS = 1.0
 # After so many failures in a row somebody has to look at it.
 STUCK_AFTER = 5
 ALERT = "deadline_stuck"
+BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +55,14 @@ def run(sweep: Sweep, *, limit: int) -> int:
     """
     clear_alerts(sweep)
     end, done = time.monotonic() + SECONDS, 0
-    reached, idle = datetime.min.replace(tzinfo=UTC), list[UUID]()
+    reached, idle = BEFORE_ALL, list[UUID]()
     for _ in range(limit):
         if is_ending() or time.monotonic() > end:
             break
         claimed: UUID | None = None
         try:
             with transaction.atomic():
-                row = _claim(sweep, reached, idle)
+                row = claim(sweep, reached, idle)
                 if row is None:
                     break
                 claimed, reached = row
@@ -109,7 +110,8 @@ def clear_alerts(sweep: Sweep) -> None:
         alerts.clear(ALERT, subject)
 
 
-def _claim(sweep: Sweep, reached: datetime, idle: list[UUID]) -> tuple[UUID, datetime] | None:
+def claim(sweep: Sweep, reached: datetime = BEFORE_ALL, idle: Sequence[UUID] = ()) -> tuple[UUID, datetime] | None:
+    """Lock the next row that is due, from a moment on and but for some, and that nobody is at work on."""
     with connection.cursor() as cursor:
         # The clock is read in a sub-select, once: a volatile function by itself bounds no scan of an index.
         cursor.execute(
@@ -118,7 +120,7 @@ def _claim(sweep: Sweep, reached: datetime, idle: list[UUID]) -> tuple[UUID, dat
             f"   AND ({sweep.retry_at} IS NULL OR {sweep.retry_at} <= (SELECT clock_timestamp()))"
             "   AND id <> ALL(%s::uuid[])"
             f" ORDER BY {sweep.due} LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
-            [reached, idle],
+            [reached, list(idle)],
         )
         row: tuple[UUID, datetime] | None = cursor.fetchone()
     return row

@@ -15,25 +15,29 @@ from accounts.errors import NotFound
 from disputes import appeals, approvals, arbitration, assignment, cases, lifecycle, questions
 from disputes.lifecycle import Action, Who
 from disputes.models import Dispute
+from marketplace import incidents
 
 
 def enforce_due(*, limit: int = 1_000) -> int:
     """Take the due step of every case that has one; return how many were taken."""
-    return sweeps.run(SWEEP, limit=limit)
+    incidents.seen("worker")
+    return sweeps.run(SWEEP, limit=limit) if incidents.may_fire() else 0
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def enforce(dispute_id: UUID, *, at: datetime | None = None) -> Dispute | None:
     """
     Take the step that is due in a case, if one is.
 
-    Answers None where another transaction is at work on the case or was faster.
+    Answers None where another transaction is at work on the case or was faster, or where clocks stand still.
     """
     try:
         dispute = lifecycle.lock(dispute_id, skip_locked=True)
     except NotFound:
         return None
     at = lifecycle.moment(at)
+    if incidents.standing_since() is not None:
+        return None
     if dispute.due_at is None or at < dispute.due_at:
         return None
     match lifecycle.due_action(dispute, at):

@@ -1,6 +1,6 @@
 """
 What silence does: the sweep that finds the jobs whose clock is over and takes the step that was announced, and before
-that reminds both parties, once.
+that reminds both parties, once. While an incident is open, or a part of the platform is away, nothing is due.
 
 The row is the queue (accounts/sweeps.py). Whoever holds a job's lock is at work on it, so it is skipped.
 """
@@ -15,14 +15,15 @@ from accounts.api.fields import moment
 from accounts.errors import NotFound
 from accounts.events import log
 from escrow import holds
-from marketplace import effects, lifecycle, locking
+from marketplace import effects, incidents, lifecycle, locking
 from marketplace.lifecycle import Action, Role
 from marketplace.models import Job
 
 
 def enforce_due(*, limit: int = 1_000) -> int:
     """Take the step of every job whose clock is over, remind of every clock that soon will be; return how many."""
-    return sweeps.run(SWEEP, limit=limit)
+    incidents.seen("worker")
+    return sweeps.run(SWEEP, limit=limit) if incidents.may_fire() else 0
 
 
 @transaction.atomic
@@ -47,7 +48,6 @@ def remind(job_id: UUID, *, at: datetime | None = None) -> Job | None:
     return job if job and _reminder(job) else None
 
 
-@transaction.atomic
 def _do(job_id: UUID) -> Job | None:
     job = _free(job_id, None)
     return job if job and (_step(job) or _reminder(job)) else None
