@@ -7,6 +7,7 @@ class AccountsConfig(AppConfig):
     name = "accounts"
 
     def ready(self) -> None:
-        from accounts import sign_ins
+        from accounts import runs, sign_ins
 
         sign_ins.listen()
+        runs.listen()

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from accounts import alert_messages, audit, challenges, departures, idempotency, suspensions
+from accounts import alert_messages, audit, challenges, clockwork, departures, idempotency, suspensions
 
 
 @shared_task(queue="deadlines", ignore_result=True)
@@ -39,3 +39,9 @@ def tell_alerts(**_: object) -> None:
 def seal_audit(**_: object) -> None:
     """Link what was written to the audit log, and publish the head."""
     audit.keep_sealed()
+
+
+@shared_task(queue="default", ignore_result=True)
+def watch_tasks(**_: object) -> None:
+    """Say which periodic tasks are late, fail, or leave things lying."""
+    clockwork.look()

@@ -61,6 +61,7 @@ SCHEDULE = (
     Every(3_600, "disputes.tasks.erase_evidence", "default"),
     Every(60, "accounts.tasks.seal_audit", "default"),
     Every(10, "accounts.tasks.tell_alerts", "default"),
+    Every(30, "accounts.tasks.watch_tasks", "default"),
     Every(3_600, "escrow.tasks.thin_readings", "default"),
     Every(600, "escrow.tasks.check_recent_books", "default"),
     Every(86_400, "escrow.tasks.check_books", "default"),
