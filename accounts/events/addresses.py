@@ -7,7 +7,7 @@ unicast space in use), RFC 5214 (ISATAP). `ipaddress.is_global` of Python 3.11 l
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-_BLOCKED_4 = [
+BLOCKED_4 = [
     IPv4Network(network)
     for network in (
         "0.0.0.0/8",  # this network
@@ -52,7 +52,7 @@ _ISATAP = {0x0000_5EFE, 0x0200_5EFE}
 def is_public(address: IPv4Address | IPv6Address) -> bool:
     """Whether a stranger may be reached there."""
     if isinstance(address, IPv4Address):
-        return not any(address in network for network in _BLOCKED_4)
+        return not any(address in network for network in BLOCKED_4)
     if address.scope_id is not None or address not in _UNICAST_6:
         return False
     if any(address in network for network in _BLOCKED_6):

@@ -1,14 +1,18 @@
 import re
+import shutil
+import subprocess
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
 import yaml
 from django.conf import settings
 
+from accounts.events import addresses, destinations
 from config.devstack import applications
 from config.devstack.state import PROJECT
 
-APPLICATION = ("prepare", "web", "stream", "worker", "treasury", "beat")
+APPLICATION = ("prepare", "web", "stream", "worker", "webhooks", "treasury", "beat")
 KEYS = {
     *("treasury_keystore", "treasury_earlier_keystore", "relayer_1_keystore", "relayer_2_keystore"),
     *("treasury_passphrase", "aws_credentials"),
@@ -75,13 +79,36 @@ class TestCompose:
                 compose["services"][name]["environment"]
             ), name
 
-    @pytest.mark.parametrize("name", ["worker", "treasury"])
+    @pytest.mark.parametrize("name", ["worker", "webhooks", "treasury"])
     def test_a_worker_serves_the_queues_it_serves_locally(self, compose: dict[str, Any], name: str) -> None:
         local = next(application.command for application in applications.table(port=1) if application.name == name)
 
         command = compose["services"][name]["command"]
 
         assert command[command.index("--queues") + 1] == local[local.index("--queues") + 1]
+
+    def test_webhooks_alone_are_on_the_way_to_strangers(self, compose: dict[str, Any]) -> None:
+        ways = {name: service["networks"] for name, service in compose["services"].items()}
+
+        assert [name for name, networks in ways.items() if "strangers" in networks] == ["webhooks"]
+        assert ways["webhooks"] == ["inside", "strangers"]
+        assert compose["networks"]["inside"] == {"internal": True}
+
+    def test_the_policy_of_the_network_blocks_what_the_code_blocks(self, compose: dict[str, Any]) -> None:
+        policy = (PROJECT / "deploy" / "egress-policy.nft").read_text()
+        bridge = compose["networks"]["strangers"]["driver_opts"]["com.docker.network.bridge.name"]
+
+        elements = policy.partition("set blocked {")[2].partition("elements = {")[2].partition("}")[0]
+        ports = policy.partition("tcp dport {")[2].partition("}")[0]
+
+        assert {IPv4Network(element.strip()) for element in elements.split(",")} == set(addresses.BLOCKED_4)
+        assert {int(port) for port in ports.split(",")} == destinations.PORTS
+        assert set(re.findall(r'[io]ifname "([^"]+)"', policy)) == {bridge}
+        assert compose["networks"]["strangers"]["enable_ipv6"] is False
+
+    @pytest.mark.skipif(not shutil.which("nft"), reason="needs nftables")
+    def test_the_policy_of_the_network_is_well_formed(self) -> None:
+        subprocess.run(["nft", "--check", "--file", PROJECT / "deploy" / "egress-policy.nft"], check=True)
 
     def test_the_event_stream_alone_goes_to_the_stream_process(self) -> None:
         rules = (PROJECT / "deploy" / "nginx.conf").read_text()
