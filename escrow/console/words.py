@@ -28,6 +28,8 @@ ALERTS = {
     "sweep_failing": "A deposit address cannot be swept",
     "payout_would_revert": "The token would refuse a payout",
     "watch_stale": "The treasury watch has stopped",
+    "events_lag": "Agents are not told what happens",
+    "events_unparted": "Nobody makes the months of events",
 }
 
 HELD_FOR = {
