@@ -89,6 +89,15 @@ def books_are_right(request: pytest.FixtureRequest) -> Iterator[None]:
         cursor.execute("SET CONSTRAINTS ALL DEFERRED")
 
 
+@pytest.fixture(autouse=True)
+def no_courier_outlives_a_test() -> Iterator[None]:
+    """Whoever rang for webhooks left a thread with a connection of its own."""
+    yield
+    from accounts.events import courier
+
+    courier.stop()
+
+
 # --- agents and their money -----------------------------------------------------------------------------------------
 @pytest.fixture
 def noon() -> datetime:

@@ -7,7 +7,9 @@ class AccountsConfig(AppConfig):
     name = "accounts"
 
     def ready(self) -> None:
-        from accounts import runs, sign_ins
+        from accounts import clockwork, runs, sign_ins
+        from accounts.events import deliveries
 
         sign_ins.listen()
         runs.listen()
+        clockwork.register("accounts.tasks.deliver_webhooks", due=deliveries.waiting)

@@ -1,8 +1,9 @@
 """Alarm clocks: what is due stands in rows, so each may run twice, late, or never."""
 
-from celery import shared_task
+from celery import shared_task, signals
 
 from accounts import alert_messages, audit, challenges, clockwork, departures, idempotency, suspensions
+from accounts.events import courier, retention, watch
 
 
 @shared_task(queue="deadlines", ignore_result=True)
@@ -45,3 +46,28 @@ def seal_audit(**_: object) -> None:
 def watch_tasks(**_: object) -> None:
     """Say which periodic tasks are late, fail, or leave things lying."""
     clockwork.look()
+
+
+@shared_task(queue="webhooks", ignore_result=True)
+def deliver_webhooks(**_: object) -> None:
+    """Have a thread of this process send what is due to webhook endpoints."""
+    courier.ring()
+
+
+# With a pool of processes the one, without the other.
+@signals.worker_process_shutdown.connect
+@signals.worker_shutdown.connect
+def _stop_delivering(**_: object) -> None:
+    courier.stop()
+
+
+@shared_task(queue="default", ignore_result=True)
+def keep_events(**_: object) -> None:
+    """Make the months of events to come, and drop those that are older than they are kept."""
+    retention.keep()
+
+
+@shared_task(queue="default", ignore_result=True)
+def watch_events(**_: object) -> None:
+    """Say whether something holds the feed of events back, or nobody makes its months."""
+    watch.look()

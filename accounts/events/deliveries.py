@@ -10,7 +10,7 @@ database's.
 import json
 import time
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -64,6 +64,18 @@ def claim(
     return _parcels(rows, lease, begun)
 
 
+def waiting() -> tuple[int, datetime | None]:
+    """
+    Count the healthy endpoints for which nobody does what is due, and say since when it is.
+
+    How long a slow receiver's own queue is says nothing about us: one of its lanes is taken.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING)
+        count, since = cursor.fetchone()
+    return count, since
+
+
 def _parcels(rows: list[dict[str, Any]], lease: UUID, begun: float) -> list[Parcel]:
     found: dict[UUID, list[dict[str, Any]]] = {}
     for row in rows:
@@ -115,6 +127,10 @@ _SOME = """
 
 _IS_DUE = """state = 'pending' AND next_attempt_at <= statement_timestamp()
                   AND (leased_until IS NULL OR leased_until <= statement_timestamp())"""
+_FIRST_DUE = f"""
+            SELECT next_attempt_at AS since FROM accounts_webhookdelivery delivery
+            WHERE delivery.endpoint_id = waiting.id AND {_IS_DUE}
+            ORDER BY next_attempt_at, event_id LIMIT 1"""
 _IS_OPEN = """endpoint.state = 'enabled'
               AND (endpoint.held_until IS NULL OR endpoint.held_until <= statement_timestamp())
               AND (endpoint.lane_1_until IS NULL OR endpoint.lane_1_until <= statement_timestamp()
@@ -136,11 +152,7 @@ _CLAIM = f"""
         SELECT endpoint.id, first.since,
                endpoint.failing_since IS NOT NULL OR endpoint.id = ANY(%(slow)s::uuid[]) AS is_doubtful
         FROM waiting JOIN accounts_webhookendpoint endpoint ON endpoint.id = waiting.id
-        CROSS JOIN LATERAL (
-            SELECT next_attempt_at AS since FROM accounts_webhookdelivery delivery
-            WHERE delivery.endpoint_id = waiting.id AND {_IS_DUE}
-            ORDER BY next_attempt_at, event_id LIMIT 1
-        ) first
+        CROSS JOIN LATERAL ({_FIRST_DUE}) first
         WHERE {_IS_OPEN}
     ), healthy AS MATERIALIZED ({_TAKE.format(which="NOT due.is_doubtful", limit="%(limit)s")}
     ), doubtful AS MATERIALIZED ({
@@ -181,6 +193,15 @@ _CLAIM = f"""
 """
 _CLAIM_OF_ALL = _CLAIM.replace("{waiting}", _EVERY)
 _CLAIM_OF_SOME = _CLAIM.replace("{waiting}", _SOME)
+
+
+_WAITING = f"""
+    WITH {_EVERY}
+    SELECT count(*), min(first.since) FROM waiting JOIN accounts_webhookendpoint endpoint ON endpoint.id = waiting.id
+    CROSS JOIN LATERAL ({_FIRST_DUE}) first
+    WHERE {_IS_OPEN} AND endpoint.failing_since IS NULL
+      AND greatest(endpoint.lane_1_until, endpoint.lane_2_until, '-infinity') <= statement_timestamp()
+"""
 
 
 # --- recording --------------------------------------------------------------------------------------------------------

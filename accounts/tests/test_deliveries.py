@@ -172,6 +172,25 @@ def index_rows_read(cursor: Any) -> int:
 
 
 @pytest.mark.django_db
+class TestWaiting:
+    def test_counts_those_that_nobody_works_for(self, alice, bob, carol):
+        for agent in (alice, bob, carol):
+            make(agent)
+            tell(agent)
+        WebhookEndpoint.objects.filter(agent=carol).update(failing_since=clock.now())
+        [parcel] = deliveries.claim(1)
+
+        count, since = deliveries.waiting()
+
+        assert parcel.endpoint.agent_id == alice.pk
+        assert count == 1
+        assert since == WebhookDelivery.objects.get(endpoint__agent=bob).next_attempt_at
+
+    def test_is_nothing_when_all_is_well(self, alice, hook):
+        assert deliveries.waiting() == (0, None)
+
+
+@pytest.mark.django_db
 class TestRecord:
     def test_a_success_ends_the_delivery_and_the_failing(self, alice, hook):
         tell(alice)

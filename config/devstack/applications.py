@@ -39,7 +39,8 @@ def table(*, port: int) -> tuple[Application, ...]:
                 *("--respawn-failed-workers", "--workers-kill-timeout", "4", "--no-ws"),
             ),
         ),
-        Application("worker", (*celery, *_worker("worker", "deadlines,webhooks,chain,default", "prefork", 2))),
+        Application("worker", (*celery, *_worker("worker", "deadlines,chain,default", "prefork", 2))),
+        Application("webhooks", (*celery, *_worker("webhooks", "webhooks", "prefork", 1))),
         Application("treasury", (*celery, *_worker("treasury", "treasury", "prefork", 1))),
         Application("beat", (*celery, "beat", "--loglevel", "INFO", "--pidfile=")),
     )
@@ -97,6 +98,7 @@ def start(supervisor: Supervisor, servers: Servers, *, port: int) -> None:
     ready: dict[str, Callable[[], bool]] = {
         "web": lambda: answers(f"http://127.0.0.1:{port}/readyz"),
         "worker": _takes_tasks("worker", servers.redis_url),
+        "webhooks": _takes_tasks("webhooks", servers.redis_url),
         "treasury": _takes_tasks("treasury", servers.redis_url),
     }
     for name, child in children.items():

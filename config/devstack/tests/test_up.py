@@ -22,7 +22,8 @@ from config.devstack.tests.conftest import SERVER_VARIABLES, START_SECONDS, Up, 
 
 # One worker of the test run: the stack is started once.
 pytestmark = pytest.mark.xdist_group("stack")
-APPLICATIONS = {"web": "granian", "worker": "worker@bailee", "treasury": "treasury@bailee", "beat": " beat "}
+CELERY = ("worker", "webhooks", "treasury")
+APPLICATIONS = {"web": "granian", **{name: f"{name}@bailee" for name in CELERY}, "beat": " beat "}
 
 
 @pytest.fixture
