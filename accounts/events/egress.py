@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
+import h11
 from django.conf import settings
 
 from accounts.errors import Invalid
@@ -95,24 +96,24 @@ class Client:
         request = _request(destination, headers, body)
         try:
             async with asyncio.timeout(TOTAL_SECONDS):
-                head = await self._send(destination, request)
+                head = await self._send(destination, request, body)
         except TimeoutError as error:
             raise Unreachable("timeout") from error
         except wire.Broken as error:
             raise Unreachable("protocol") from error
         return Answer(head.status, _seconds(head.retry_after))
 
-    async def _send(self, destination: Destination, request: bytes) -> wire.Head:
+    async def _send(self, destination: Destination, request: h11.Request, body: bytes) -> wire.Head:
         if (kept := self._take(destination.origin)) is not None:
             try:
-                return await self._exchange(kept, request)
+                return await self._exchange(kept, request, body)
             except wire.Gone:
                 pass  # closed by the receiver in the meantime: not a byte of an answer came
-        return await self._exchange(await self._connect(destination), request)
+        return await self._exchange(await self._connect(destination), request, body)
 
-    async def _exchange(self, connection: "_Connection", request: bytes) -> wire.Head:
+    async def _exchange(self, connection: "_Connection", request: h11.Request, body: bytes) -> wire.Head:
         try:
-            return await connection.wire.post(request)
+            return await connection.wire.post(request, body)
         finally:
             self._put_back(connection)
 
@@ -234,7 +235,7 @@ async def _connected(found: list[_Address], port: int) -> socket.socket:
     raise Unreachable("timeout" if timed_out else "refused")
 
 
-def _request(destination: Destination, headers: dict[str, str], body: bytes) -> bytes:
+def _request(destination: Destination, headers: dict[str, str], body: bytes) -> h11.Request:
     fields = {
         "user-agent": USER_AGENT,
         "accept": "*/*",
@@ -244,10 +245,7 @@ def _request(destination: Destination, headers: dict[str, str], body: bytes) -> 
         "host": destination.authority,
         "content-length": str(len(body)),
     }
-    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    if lines.count("\r") != len(fields) or lines.count("\n") != len(fields):
-        raise ValueError("a header holds the end of a line")
-    return f"POST {destination.target} HTTP/1.1\r\n{lines}\r\n".encode("ascii") + body
+    return h11.Request(method="POST", target=destination.target, headers=list(fields.items()))
 
 
 def _seconds(retry_after: str | None) -> int | None:
