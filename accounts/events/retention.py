@@ -1,8 +1,8 @@
 """
 Months of events: made before they begin, dropped when they are older than anybody was promised.
 
-Whoever makes or drops a month has the whole table for some milliseconds. It waits for it half a second at most, since
-every writer that comes meanwhile queues behind, and rather comes again in an hour: months are made two ahead.
+Whoever makes or drops a month has the whole table for some milliseconds. It does not wait for it for long, since every
+writer that comes meanwhile queues behind, and rather comes again in an hour: months are made two ahead.
 """
 
 import logging
@@ -21,8 +21,9 @@ from accounts import clock
 log = logging.getLogger(__name__)
 
 MONTHS_AHEAD = 2
-LOCK_TIMEOUT = "500ms"
-PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0)
+# The last is longer than `deadlock_timeout`, after which PostgreSQL takes the table from a vacuum that has it.
+LOCK_TIMEOUTS_MS = (250, 500, 500, 1_500)
+PAUSE_SECONDS = 1.0
 EVENTS_AT_ONCE = 10_000
 DELIVERIES_AT_ONCE = 1_000
 _PREFIX = "accounts_event_"
@@ -113,7 +114,7 @@ def _copied(month: datetime) -> bool:
 def _attach(cursor: CursorWrapper, months: Iterable[datetime]) -> None:
     # The parent's lock first: a reader that knew its partitions already would look for the moved rows in vain, and its
     # cursor would pass them by.
-    cursor.execute("LOCK TABLE accounts_event IN ACCESS EXCLUSIVE MODE")
+    cursor.execute("LOCK TABLE ONLY accounts_event IN ACCESS EXCLUSIVE MODE")
     for month in months:
         # Ids are drawn before transactions commit: a lower one may have come after a higher one was copied.
         cursor.execute(
@@ -147,7 +148,7 @@ def _droppable(limit: datetime) -> list[datetime]:
 
 
 def _drop(cursor: CursorWrapper, month: datetime) -> None:
-    cursor.execute("LOCK TABLE accounts_event IN ACCESS EXCLUSIVE MODE")
+    cursor.execute("LOCK TABLE ONLY accounts_event IN ACCESS EXCLUSIVE MODE")
     cursor.execute(f"DROP TABLE IF EXISTS {_name(month)}")
     log.info("events_dropped month=%s", f"{month:%Y-%m}")
 
@@ -199,10 +200,10 @@ class _Again(Exception):
 
 def _patiently(change: Callable[[CursorWrapper], None]) -> bool:
     """Change the table in one transaction that waits for nobody for long; False if that did not do."""
-    for pause in (*PAUSES_SECONDS, None):
+    for timeout_ms in LOCK_TIMEOUTS_MS:
         try:
             with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+                cursor.execute(f"SET LOCAL lock_timeout = {timeout_ms}")
                 change(cursor)
             return True
         except _Again:
@@ -210,7 +211,6 @@ def _patiently(change: Callable[[CursorWrapper], None]) -> bool:
         except OperationalError as error:
             if not isinstance(error.__cause__, errors.LockNotAvailable | errors.DeadlockDetected):
                 raise
-        if pause is not None:
-            time.sleep(pause)
+        time.sleep(PAUSE_SECONDS)
     log.warning("events_table_busy")
     return False
