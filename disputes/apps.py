@@ -8,7 +8,9 @@ class DisputesConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import seams
-        from disputes import books, records
+        from disputes import books, records, standstills
+        from marketplace.standstills import movers
 
         books.register()
+        movers.append(standstills.CaseMover())
         seams.profile_parts.register(records.of_agent)

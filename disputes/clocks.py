@@ -21,8 +21,8 @@ CLOCKS: dict[str, tuple[str, str, int]] = {
     S.APPEALED: ("hear_appeal_by", "appeal_hearing_seconds", 1),
 }
 COLUMNS = [
-    "deadline_at", "remind_at", "closed_at", "answer_by", "evidence_by", "rule_by", "approve_by", "appeal_by",
-    "hear_appeal_by", "entered_review_at", "escalated_at", "senior_asked_at", "clock_stopped_at",
+    "deadline_at", "deadline_from", "remind_at", "closed_at", "answer_by", "evidence_by", "rule_by", "approve_by",
+    "appeal_by", "hear_appeal_by", "entered_review_at", "escalated_at", "senior_asked_at", "clock_stopped_at",
     "question_to_client_by", "question_to_seller_by", "due_attempts", "due_retry_at",
 ]  # fmt: skip
 
@@ -30,10 +30,10 @@ COLUMNS = [
 def enter(dispute: Dispute, state: str, at: datetime) -> None:
     """Enter a state and start its clock; whatever clocks the state before had are over."""
     dispute.state = state
-    dispute.remind_at = None
+    dispute.deadline_from, dispute.remind_at = at, None
     dispute.clock_stopped_at = dispute.question_to_client_by = dispute.question_to_seller_by = None
     if state in Dispute.CLOSED:
-        dispute.deadline_at, dispute.closed_at = None, at
+        dispute.deadline_at, dispute.deadline_from, dispute.closed_at = None, None, at
     elif state == S.UNDER_REVIEW:
         _enter_review(dispute, at)
     else:
@@ -51,6 +51,7 @@ def stop_for_question(dispute: Dispute, side: str, *, at: datetime, answer_by: d
     dispute.clock_stopped_at = dispute.clock_stopped_at or at
     column = f"question_to_{side}_by"
     setattr(dispute, column, max(filter(None, (getattr(dispute, column), answer_by))))
+    dispute.deadline_from = at
     set_review_clock(dispute)
 
 
@@ -62,9 +63,18 @@ def end_question(dispute: Dispute, side: str, *, at: datetime, open_until: datet
     """
     setattr(dispute, f"question_to_{side}_by", open_until)
     if not _open_questions(dispute) and dispute.clock_stopped_at and dispute.rule_by:
-        dispute.rule_by += at - dispute.clock_stopped_at
-        dispute.clock_stopped_at = None
+        dispute.rule_by += _stood_for(dispute, at)
+        dispute.clock_stopped_at, dispute.deadline_from = None, at
     set_review_clock(dispute)
+
+
+def _stood_for(dispute: Dispute, until: datetime) -> timedelta:
+    """Say how long a question stopped the clock; an outage that is not over counts once, by itself, when it is."""
+    assert dispute.clock_stopped_at is not None  # noqa: S101 (it is stopped)
+    stopped_at = dispute.clock_stopped_at
+    if dispute.stands_since:
+        stopped_at, until = min(stopped_at, dispute.stands_since), min(until, dispute.stands_since)
+    return max(until - stopped_at, timedelta(0))
 
 
 def question_by(dispute: Dispute, side: str) -> datetime | None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from accounts import audit, clock
 from accounts.errors import DomainError, NotFound
 from accounts.models import Agent, User
-from disputes import clocks
+from disputes import clocks, standstills
 from disputes.models import Dispute, DisputeTransition
 from disputes.table import AWAITING, RULES, TIME, Action, Rule, Who, role_named
 
@@ -157,12 +157,12 @@ def write(
 # --- rows and parties -----------------------------------------------------------------------------------------------
 def lock(dispute_id: UUID, *, skip_locked: bool = False) -> Dispute:
     """
-    Lock a case, and both agents' rows are read with it.
+    Lock a case, and both agents' rows are read with it; and since when clocks stand still (`stands_since`), None while
+    they run: nothing fires then. A case that an outage has not moved yet is moved first.
 
     :raises NotFound: if there is none (or, with `skip_locked`, if somebody else holds it)
     """
-    rows = Dispute.objects.select_for_update(no_key=True, of=("self",), skip_locked=skip_locked)
-    dispute = rows.select_related("client", "seller").filter(pk=dispute_id).first()
+    dispute = _locked(skip_locked=skip_locked, pk=dispute_id)
     if dispute is None:
         raise NotFound("There is no such case.")
     return dispute
@@ -170,8 +170,16 @@ def lock(dispute_id: UUID, *, skip_locked: bool = False) -> Dispute:
 
 def lock_live_of(job_id: UUID) -> Dispute | None:
     """Lock the live case of a job, if there is one."""
-    rows = Dispute.objects.select_for_update(no_key=True, of=("self",)).select_related("client", "seller")
-    return rows.filter(job_id=job_id, state__in=Dispute.LIVE).first()
+    return _locked(job_id=job_id, state__in=Dispute.LIVE)
+
+
+def _locked(*, skip_locked: bool = False, **which: Any) -> Dispute | None:
+    rows = Dispute.objects.select_for_update(no_key=True, of=("self",), skip_locked=skip_locked)
+    found = rows.select_related("client", "seller").annotate(**standstills.clocks()).filter(**which).first()
+    if found is None or not found.is_behind or found.closed_at is not None:
+        return found
+    standstills.catch_up(found.pk, known=found.standstill)
+    return _locked(**which)
 
 
 def moment(at: datetime | None) -> datetime:

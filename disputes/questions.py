@@ -8,7 +8,7 @@ from django.db import transaction
 from accounts import text as texts
 from accounts.errors import DomainError, Invalid, NotAllowed, NotFound
 from accounts.models import Agent, User
-from disputes import arbitration, assignment, cases, clocks, lifecycle
+from disputes import arbitration, assignment, cases, clocks, lifecycle, table
 from disputes.lifecycle import Action, Who
 from disputes.models import Dispute, Party, Question
 
@@ -109,7 +109,7 @@ def _lapse(dispute: Dispute, at: datetime) -> None:
 
 def _lapse_if_due(dispute: Dispute, at: datetime) -> None:
     """Do what the sweep has not come to yet: a question that is over must not keep the clock until the next one."""
-    if dispute.clock_stopped_at and dispute.remind_at and at >= dispute.remind_at:
+    if dispute.clock_stopped_at and dispute.remind_at and not dispute.stands_since and at >= dispute.remind_at:
         _lapse(dispute, at)
 
 
@@ -137,7 +137,7 @@ def _open_question(dispute: Dispute, question_id: UUID, role: str, at: datetime)
         raise NotFound("There is no such question.")
     if question.to != role:
         raise NotAllowed(f"This question is to the {question.to}.")
-    if question.answered_at is not None or at >= question.answer_by:
+    if question.answered_at is not None or table.judged_at(dispute, at) >= question.answer_by:
         raise QuestionClosed
     return question
 
@@ -156,6 +156,7 @@ def _end_what_is_over(dispute: Dispute, at: datetime) -> None:
     """
     asked = list(Question.objects.filter(dispute=dispute, asked_at__gte=dispute.clock_stopped_at))
     ended_at = max(question.answered_at or question.answer_by for question in asked)
+    at = table.judged_at(dispute, at)
     for side in Party.values:
         open_until = [q.answer_by for q in asked if q.to == side and q.answered_at is None and q.answer_by > at]
         clocks.end_question(dispute, side, at=ended_at, open_until=max(open_until, default=None))

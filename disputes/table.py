@@ -63,24 +63,39 @@ class Who(enum.StrEnum):
 # --- conditions: each says why not, or None -------------------------------------------------------------------------
 Condition = Callable[[Dispute, Who, datetime], str | None]
 
+STANDING_STILL = "Clocks stand still: an outage is not over."
+
+
+def judged_at(dispute: Dispute, at: datetime) -> datetime:
+    """Say by which moment the clocks of a case are judged: while clocks stand still, when they stopped."""
+    return min(at, dispute.stands_since) if dispute.stands_since else at
+
 
 def before_the_clock(dispute: Dispute, who: Who, at: datetime) -> str | None:
-    return None if dispute.deadline_at and at < dispute.deadline_at else "The time for this is over."
+    return (
+        None if dispute.deadline_at and judged_at(dispute, at) < dispute.deadline_at else "The time for this is over."
+    )
 
 
 def before_the_hard_stop(dispute: Dispute, who: Who, at: datetime) -> str | None:
-    return None if at < dispute.hard_stop_at else "The case has reached its end of time."
+    return None if judged_at(dispute, at) < dispute.hard_stop_at else "The case has reached its end of time."
 
 
 def the_clock_is_over(dispute: Dispute, who: Who, at: datetime) -> str | None:
+    if dispute.stands_since:
+        return STANDING_STILL
     return None if dispute.deadline_at and at >= dispute.deadline_at else "The time is not over yet."
 
 
 def the_hard_stop_is_reached(dispute: Dispute, who: Who, at: datetime) -> str | None:
+    if dispute.stands_since:
+        return STANDING_STILL
     return None if at >= dispute.hard_stop_at else "The case has time left."
 
 
 def the_reminder_is_due(dispute: Dispute, who: Who, at: datetime) -> str | None:
+    if dispute.stands_since:
+        return STANDING_STILL
     return None if dispute.remind_at and at >= dispute.remind_at else "It is too early for this."
 
 
@@ -102,11 +117,16 @@ def the_opener_asked_to_withdraw(dispute: Dispute, who: Who, at: datetime) -> st
 
 def asked_and_in_time(dispute: Dispute, who: Who, at: datetime) -> str | None:
     asked_until = clocks.question_by(dispute, role_named(dispute, who))
-    return None if asked_until and at < asked_until else "No question to you is open: evidence is closed."
+    return (
+        None
+        if asked_until and judged_at(dispute, at) < asked_until
+        else "No question to you is open: evidence is closed."
+    )
 
 
 def no_question_is_open(dispute: Dispute, who: Who, at: datetime) -> str | None:
     open_until = [by for side in Party.values if (by := clocks.question_by(dispute, side))]
+    at = judged_at(dispute, at)
     return "A question is open: wait for its answer or its end." if any(at < by for by in open_until) else None
 
 

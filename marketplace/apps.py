@@ -8,9 +8,10 @@ class MarketplaceConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import seams
-        from marketplace import books, interests, jobs, listings, records
+        from marketplace import books, interests, jobclocks, jobs, listings, records, standstills
 
         books.register()
+        standstills.movers.append(jobclocks.JobMover())
         seams.leaving.register(listings.archive_all)
         seams.leaving.register(jobs.leave)
         seams.suspended.register(listings.pause_all)

@@ -123,6 +123,7 @@ def freeze(
         dispute_id=dispute_id,
         frozen_state=job.state,
         frozen_at=job.at,
+        frozen_from=job.deadline_from,
         settlement_closed=False,
         deadline_at=deadline_at,
         deadline_effect=effect,
@@ -133,19 +134,36 @@ def freeze(
 
 @transaction.atomic
 def show_dispute_clock(
-    job_id: UUID, *, deadline_at: datetime, effect: str, awaiting: str | None, settlement_closed: bool = False
+    job_id: UUID,
+    *,
+    deadline_at: datetime,
+    deadline_from: datetime | None = None,
+    effect: str,
+    awaiting: str | None,
+    settlement_closed: bool = False,
 ) -> None:
-    """Write the dispute's clock into the job, for display; a ruling also ends what settlements were on the table."""
-    fields = {
-        "deadline_at": deadline_at,
-        "deadline_effect": effect,
-        "awaiting": awaiting,
-        "settlement_closed": settlement_closed,
-    }
-    if settlement_closed:
-        fields |= {"client_settlement_bps": None, "seller_settlement_bps": None}
-    if not Job.objects.filter(pk=job_id, state=State.DISPUTED).update(**fields):
+    """
+    Write the dispute's clock into the job, for display; a ruling also ends what settlements were on the table.
+
+    Both parties are reminded of it like of any other, and once more where it is another one now. `deadline_from` is
+    when it was started, by default now.
+    """
+    job = locking.lock(job_id)
+    if job.state != State.DISPUTED:
         raise NotFound
+    if job.deadline_at != deadline_at:
+        job.deadline_at = deadline_at
+        lifecycle.remind(job, deadline_from or job.at)
+    job.deadline_effect, job.awaiting, job.settlement_closed = effect, awaiting, settlement_closed
+    if settlement_closed:
+        job.client_settlement_bps = job.seller_settlement_bps = None
+    job.save(update_fields=_SHOWN)
+
+
+_SHOWN = [
+    "deadline_at", "deadline_from", "near_at", "deadline_effect", "awaiting", "settlement_closed",
+    "client_settlement_bps", "seller_settlement_bps",
+]  # fmt: skip
 
 
 @transaction.atomic
@@ -219,9 +237,13 @@ def resume(job_id: UUID, *, by: Role, consented: bool, note: str = "", at: datet
     job = locking.lock(job_id, at=at)
     lifecycle.rule_for(job, Action.RESUME, by, job.at)
     clock = getattr(job, lifecycle.CLOCK_COLUMN[State(job.frozen_state)])
+    frozen_at, frozen_from = cast(datetime, job.frozen_at), cast(datetime, job.frozen_from)
     if consented:
-        clock += job.at - cast(datetime, job.frozen_at)
-    return lifecycle.advance(job, Action.RESUME, by=by, note=note, clock=clock, settlement_closed=False)
+        clock += job.at - max(frozen_from, lifecycle.judged_at(job, frozen_at))
+    clock_from = job.at if consented else frozen_from
+    return lifecycle.advance(
+        job, Action.RESUME, by=by, note=note, clock=clock, clock_from=clock_from, settlement_closed=False
+    )
 
 
 # --- leaving --------------------------------------------------------------------------------------------------------

@@ -61,12 +61,17 @@ class TransitionNotAllowed(DomainError):
 Condition = Callable[[Job, Role, datetime], str | None]
 
 
+def judged_at(job: Job, at: datetime) -> datetime:
+    """Say by which moment the clock of a job is judged: while clocks stand still, when they stopped."""
+    return min(at, job.stands_since) if job.stands_since else at
+
+
 def their_turn(job: Job, role: Role, at: datetime) -> str | None:
     return None if job.awaiting == role else "It is the other side's turn: nobody agrees to their own offer."
 
 
 def offer_lives(job: Job, role: Role, at: datetime) -> str | None:
-    return None if job.deadline_at and at < job.deadline_at else "The offer has lapsed."
+    return None if job.deadline_at and judged_at(job, at) < job.deadline_at else "The offer has lapsed."
 
 
 def rounds_left(job: Job, role: Role, at: datetime) -> str | None:
@@ -74,10 +79,12 @@ def rounds_left(job: Job, role: Role, at: datetime) -> str | None:
 
 
 def before_the_clock(job: Job, role: Role, at: datetime) -> str | None:
-    return None if job.deadline_at and at < job.deadline_at else "The time for this is over."
+    return None if job.deadline_at and judged_at(job, at) < job.deadline_at else "The time for this is over."
 
 
 def the_clock_is_over(job: Job, role: Role, at: datetime) -> str | None:
+    if job.stands_since:
+        return "Clocks stand still: an outage is not over."
     return None if job.deadline_at and at >= job.deadline_at else "The time is not over yet."
 
 
@@ -192,12 +199,20 @@ EVENTS: dict[Action, str] = {
 
 # --- asking the table -----------------------------------------------------------------------------------------------
 def advance(
-    job: Job, action: Action, *, by: Role, note: str = "", clock: datetime | None = None, **changes: Any
+    job: Job,
+    action: Action,
+    *,
+    by: Role,
+    note: str = "",
+    clock: datetime | None = None,
+    clock_from: datetime | None = None,
+    **changes: Any,
 ) -> Job:
     """
     Take one step: check the table, move the job (locked, at `job.at`), write its transition, tell both parties.
 
-    `changes` are further columns that this step sets; `clock` is a deadline that runs on instead of beginning anew.
+    `changes` are further columns that this step sets; `clock` is a deadline that runs on instead of beginning anew, as
+    it was started at `clock_from`.
 
     :raises TransitionNotAllowed: if no row of the table allows it
     """
@@ -205,7 +220,7 @@ def advance(
     origin, to = job.state, State(job.frozen_state) if action == A.RESUME else rule.to
     for name, value in changes.items():
         setattr(job, name, value)
-    _enter(job, to, job.at, clock)
+    _enter(job, to, job.at, clock, clock_from)
     job.save(update_fields=[*_MOVED, *changes])
     write(job, action, by=by, origin=origin, note=note)
     return job
@@ -295,7 +310,7 @@ _MOVED = [
 ]  # fmt: skip
 
 
-def _enter(job: Job, state: State, at: datetime, clock: datetime | None) -> None:
+def _enter(job: Job, state: State, at: datetime, clock: datetime | None, clock_from: datetime | None) -> None:
     job.state = state
     job.revision += 1
     job.updated_at = at
@@ -305,6 +320,7 @@ def _enter(job: Job, state: State, at: datetime, clock: datetime | None) -> None
         job.deadline_at = clock
         setattr(job, CLOCK_COLUMN[state], clock)
         remind(job, at)
+        job.deadline_from = clock_from or at
     if state in AWAITING:
         job.awaiting = AWAITING[state]
 

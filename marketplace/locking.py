@@ -10,22 +10,28 @@ from django.db import connection
 
 from accounts.errors import NotFound
 from accounts.models import Agent
+from marketplace import jobclocks, standstills
 from marketplace.models import Job, Offer
 
 
 def lock(job_id: UUID, *, at: datetime | None = None, skip_locked: bool = False) -> Job:
     """
     Lock the job; read it, both agents and its latest offer in one statement. `job.at` is the database's clock, read
-    when the lock was got (or the given time).
+    when the lock was got (or the given time). `job.stands_since`: since when clocks stand still, None while they run;
+    nothing fires then. A job that an outage has not moved yet is moved first.
 
     :raises NotFound: if there is none (or, with `skip_locked`, if somebody else holds it)
     """
     with connection.cursor() as cursor:
-        cursor.execute(_LOCK_SKIPPING if skip_locked else _LOCK, [job_id])
+        cursor.execute(_LOCK_SKIPPING if skip_locked else _LOCK, [job_id, standstills.after_seconds()])
         row = cursor.fetchone()
     if row is None:
         raise NotFound
     job = _built(Job, row, 0)
+    *_, job.stands_since, is_behind, now = row
+    if is_behind and job.closed_at is None:
+        jobclocks.catch_up([job_id], known=job.standstill)
+        return lock(job_id, at=at)
     position = len(_columns(Job))
     job.client = _built(Agent, row, position)
     position += len(_columns(Agent))
@@ -35,7 +41,7 @@ def lock(job_id: UUID, *, at: datetime | None = None, skip_locked: bool = False)
         job.offer = _built(Offer, row, position)
     else:  # the offer was committed while we waited for the lock: this statement's snapshot is older
         job.offer = Offer.objects.get(job_id=job_id, number=job.offers_count)
-    job.at = at or row[-1]
+    job.at = at or now
     return job
 
 
@@ -64,8 +70,9 @@ _LOCK = f"""
         SELECT {", ".join(_columns(Job))} FROM marketplace_job WHERE id = %s FOR NO KEY UPDATE
     )
     SELECT {_select("job", Job)}, {_select("client", Agent)}, {_select("seller", Agent)}, {_select("offer", Offer)},
-           clock_timestamp()
+           clocks.stands_since, clocks.behind, clock_timestamp()
     FROM job
+    CROSS JOIN LATERAL marketplace_clocks(job.standstill, %s) clocks
     JOIN accounts_agent client ON client.id = job.client_id
     JOIN accounts_agent seller ON seller.id = job.seller_id
     LEFT JOIN marketplace_offer offer ON offer.job_id = job.id AND offer.number = job.offers_count

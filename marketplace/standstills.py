@@ -9,12 +9,13 @@ batches below or whoever locks the row.
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Max, Q, QuerySet
+from django.db.models import DateTimeField, Max, Q, QuerySet
+from django.db.models.expressions import RawSQL
 
 from accounts import clock
 from marketplace.models import Incident, Standstill
@@ -45,8 +46,19 @@ movers: list[Mover] = []
 def since() -> datetime | None:
     """Say since when the clocks stand still, None while they run."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT stands_since FROM marketplace_clocks(0, %s)", [settings.INCIDENT_AFTER_SECONDS])
+        cursor.execute("SELECT stands_since FROM marketplace_clocks(0, %s)", [after_seconds()])
         return cursor.fetchone()[0]
+
+
+def since_in_sql() -> dict[str, RawSQL]:
+    """Annotate rows that are read without a lock with `stands_since`; asked once, however many they are."""
+    asked = RawSQL("(SELECT stands_since FROM marketplace_clocks(0, %s))", [after_seconds()], DateTimeField(null=True))
+    return {"stands_since": asked}
+
+
+def after_seconds() -> int:
+    """Say after how long a silence stops the clocks."""
+    return int(settings.INCIDENT_AFTER_SECONDS)
 
 
 def last_end() -> datetime | None:
@@ -128,7 +140,7 @@ def moved(column: str, *, start: str) -> str:
     )
 
 
-def parameters(shift: Shift) -> dict[str, object]:
+def parameters(shift: Shift) -> dict[str, Any]:
     return {"number": shift.number, "start": shift.started_at, "end": shift.ended_at}
 
 

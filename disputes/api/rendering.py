@@ -12,6 +12,7 @@ from disputes import cases, deposits, effects, lifecycle
 from disputes.lifecycle import Action
 from disputes.models import Appeal, Dispute, Evidence, Party, Question, Ruling
 from marketplace import effects as money
+from marketplace import standstills
 
 # Where each action of a party is asked for, below /v1.
 _HREFS = {
@@ -29,6 +30,7 @@ _HREFS = {
 def whole(rows: QuerySet[Dispute]) -> QuerySet[Dispute]:
     """Load with each case what its rendering shows: four statements, however many cases."""
     standing = Ruling.objects.filter(standing=Ruling.Standing.STANDING)
+    rows = rows.annotate(**standstills.since_in_sql())
     return rows.select_related("client", "seller", "job", "appeal").prefetch_related(
         Prefetch("evidence", Evidence.objects.order_by("number").defer("content"), to_attr="items"),
         Prefetch("questions", Question.objects.order_by("number"), to_attr="asked"),

@@ -4,6 +4,8 @@ The case and its time line. Amounts are micro-USDC, shares basis points.
 Every window and threshold is copied from the settings when the row is made: a case keeps the rules it began with.
 """
 
+from datetime import datetime
+
 from django.conf import settings
 from django.contrib.postgres.indexes import OpClass
 from django.db import models
@@ -48,6 +50,11 @@ class Deposit(models.TextChoices):
 
 class Dispute(models.Model):
     """A quarrel about one job; while it lives the job stands still."""
+
+    # Since when the clocks stand still, if they do, and whether an outage has not moved this row's yet: set by
+    # `lifecycle.lock`.
+    stands_since: datetime | None = None
+    is_behind: bool = False
 
     class State(models.TextChoices):
         AWAITING_ANSWER = "awaiting_answer", "Awaiting answer"

@@ -15,7 +15,7 @@ from accounts.edge.schema import documented, paged
 from accounts.edge.views import AgentView
 from accounts.errors import Invalid, NotFound
 from accounts.models import Agent
-from marketplace import lifecycle, listings, offers, terms
+from marketplace import lifecycle, listings, offers, standstills, terms
 from marketplace.api import rendering, shapes
 from marketplace.api.previews import ActionView
 from marketplace.lifecycle import Role
@@ -117,6 +117,7 @@ def _own(request: Any) -> Any:
 def _whole(rows: Any) -> Any:
     """Load with each job what its rendering shows: three statements, however many jobs."""
     deliveries = Delivery.objects.order_by("number").only("job_id", "number", "sha256", "size", "delivered_at")
+    rows = rows.annotate(**standstills.since_in_sql())
     return rows.select_related("client", "seller").prefetch_related(
         Prefetch("offers", Offer.objects.filter(number=F("job__offers_count")), to_attr="made"),
         Prefetch("deliveries", deliveries, to_attr="delivered"),

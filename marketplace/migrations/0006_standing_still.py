@@ -47,14 +47,6 @@ class Migration(migrations.Migration):
         ),
         pgtrigger.migrations.AddTrigger(
             model_name='offer',
-            trigger=pgtrigger.compiler.Trigger(name='immutable', sql=pgtrigger.compiler.UpsertTriggerSql(condition='WHEN (OLD."author_id" IS DISTINCT FROM (NEW."author_id") OR OLD."created_at" IS DISTINCT FROM (NEW."created_at") OR OLD."id" IS DISTINCT FROM (NEW."id") OR OLD."job_id" IS DISTINCT FROM (NEW."job_id") OR OLD."message" IS DISTINCT FROM (NEW."message") OR OLD."number" IS DISTINCT FROM (NEW."number") OR OLD."terms" IS DISTINCT FROM (NEW."terms") OR OLD."terms_hash" IS DISTINCT FROM (NEW."terms_hash"))', func="RAISE EXCEPTION 'pgtrigger: Cannot update rows from % table', TG_TABLE_NAME;", hash='c2df2a57bc159ebc3ba1b484486b3492e92d1d6c', operation='UPDATE', pgid='pgtrigger_immutable_06348', table='marketplace_offer', when='BEFORE')),
-        ),
-        pgtrigger.migrations.AddTrigger(
-            model_name='offer',
-            trigger=pgtrigger.compiler.Trigger(name='lives_no_shorter', sql=pgtrigger.compiler.UpsertTriggerSql(condition='WHEN (NEW."expires_at" < (OLD."expires_at"))', func='RAISE EXCEPTION \'pgtrigger: Cannot update of "expires_at" rows from % table\', TG_TABLE_NAME;', hash='3a6bb80d877689ceac2a3a5896d88e6fa0ba97c3', operation='UPDATE OF "expires_at"', pgid='pgtrigger_lives_no_shorter_ee1ed', table='marketplace_offer', when='BEFORE')),
-        ),
-        pgtrigger.migrations.AddTrigger(
-            model_name='offer',
-            trigger=pgtrigger.compiler.Trigger(name='never_deleted', sql=pgtrigger.compiler.UpsertTriggerSql(func="RAISE EXCEPTION 'pgtrigger: Cannot delete rows from % table', TG_TABLE_NAME;", hash='87f141129d51d4a6d85818275b3b66c5d3c81966', operation='DELETE', pgid='pgtrigger_never_deleted_67fcb', table='marketplace_offer', when='BEFORE')),
+            trigger=pgtrigger.compiler.Trigger(name='immutable', sql=pgtrigger.compiler.UpsertTriggerSql(func="\n                    IF TG_OP = 'UPDATE' AND NEW.expires_at > OLD.expires_at\n                        AND to_jsonb(NEW) - 'expires_at' = to_jsonb(OLD) - 'expires_at'\n                    THEN\n                        RETURN NEW;\n                    END IF;\n                    RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;\n                ", hash='812bbe87dd4c6f2c00853de340ccbcd90730f23d', operation='UPDATE OR DELETE', pgid='pgtrigger_immutable_06348', table='marketplace_offer', when='BEFORE')),
         ),
     ]

@@ -202,18 +202,20 @@ class Offer(models.Model):
             models.CheckConstraint(condition=Q(number__gte=1), name="offer_number_from_one"),
         ]
         triggers = (
-            # An outage may make an offer live longer; nothing else of it ever changes.
-            pgtrigger.Protect(
+            # An outage may let an offer live longer; nothing else of it ever changes.
+            pgtrigger.Trigger(
                 name="immutable",
-                operation=pgtrigger.Update,
-                condition=pgtrigger.AnyChange(exclude=["expires_at"]),
+                operation=pgtrigger.Update | pgtrigger.Delete,
+                when=pgtrigger.Before,
+                func="""
+                    IF TG_OP = 'UPDATE' AND NEW.expires_at > OLD.expires_at
+                        AND to_jsonb(NEW) - 'expires_at' = to_jsonb(OLD) - 'expires_at'
+                    THEN
+                        RETURN NEW;
+                    END IF;
+                    RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;
+                """,
             ),
-            pgtrigger.Protect(
-                name="lives_no_shorter",
-                operation=pgtrigger.UpdateOf("expires_at"),
-                condition=pgtrigger.Q(new__expires_at__lt=pgtrigger.F("old__expires_at")),
-            ),
-            pgtrigger.Protect(name="never_deleted", operation=pgtrigger.Delete),
             KEPT,
         )
 
