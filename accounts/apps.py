@@ -8,8 +8,9 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import clockwork, runs, sign_ins
-        from accounts.events import deliveries
+        from accounts.events import deliveries, notices
 
         sign_ins.listen()
         runs.listen()
         clockwork.register("accounts.tasks.deliver_webhooks", due=deliveries.waiting)
+        clockwork.register("accounts.tasks.tell_owners", due=notices.waiting, oldest_seconds=3_600)

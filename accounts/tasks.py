@@ -3,7 +3,7 @@
 from celery import shared_task, signals
 
 from accounts import alert_messages, audit, challenges, clockwork, departures, idempotency, suspensions
-from accounts.events import courier, retention, watch
+from accounts.events import courier, notices, retention, watch
 
 
 @shared_task(queue="deadlines", ignore_result=True)
@@ -34,6 +34,12 @@ def forget_answers(**_: object) -> None:
 def tell_alerts(**_: object) -> None:
     """Tell operators of alerts that began or are over."""
     alert_messages.tell_due()
+
+
+@shared_task(queue="default", ignore_result=True)
+def tell_owners(**_: object) -> None:
+    """Tell owners of webhook endpoints that we disabled."""
+    notices.tell_due()
 
 
 @shared_task(queue="default", ignore_result=True)

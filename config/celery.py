@@ -42,6 +42,7 @@ class Every(NamedTuple):
 
 SCHEDULE = (
     Every(1, "marketplace.tasks.enforce_deadlines", "deadlines", clock=True),
+    Every(1, "marketplace.tasks.keep_clock", "deadlines", clock=True),
     Every(1, "disputes.tasks.enforce_deadlines", "deadlines", clock=True),
     Every(1, "escrow.tasks.advance_withdrawals", "deadlines", clock=True),
     Every(10, "accounts.tasks.finish_leaving", "deadlines", clock=True),
@@ -62,6 +63,7 @@ SCHEDULE = (
     Every(3_600, "disputes.tasks.erase_evidence", "default"),
     Every(60, "accounts.tasks.seal_audit", "default"),
     Every(10, "accounts.tasks.tell_alerts", "default"),
+    Every(60, "accounts.tasks.tell_owners", "default"),
     Every(30, "accounts.tasks.watch_tasks", "default"),
     Every(30, "accounts.tasks.watch_events", "default"),
     Every(3_600, "accounts.tasks.keep_events", "default"),

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from django.core import mail
 from django.db import transaction
+from django.db.models import Count, Min
 
 from accounts import clock
 from accounts.events import webhooks
@@ -42,6 +43,13 @@ def tell_due(limit: int = LIMIT) -> int:
             _done(endpoint)
             told += 1
     return told
+
+
+def waiting() -> tuple[int, datetime | None]:
+    """Count what owners have not been told yet, and say since when the first waits."""
+    untold = WebhookEndpoint.objects.filter(tell_owner_at__isnull=False)
+    found = untold.aggregate(count=Count("pk"), first=Min("disabled_at"))
+    return found["count"], found["first"]
 
 
 @transaction.atomic

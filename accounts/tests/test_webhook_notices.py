@@ -6,7 +6,7 @@ import pytest
 from django.core import mail
 from django.core.mail.backends import locmem
 
-from accounts import clock
+from accounts import clock, tasks
 from accounts.events import notices, webhooks
 from accounts.models import User, WebhookEndpoint
 
@@ -44,6 +44,13 @@ class TestTellDue:
         assert "at receiver.example: its receiver answered 410 Gone." in message.body
         assert str(disabled.pk) in message.body
         assert "k3y-in-the-path" not in message.body
+
+    def test_is_counted_until_it_is_said(self, owner, disabled):
+        assert notices.waiting() == (1, disabled.disabled_at)
+        tasks.tell_owners()
+
+        assert notices.waiting() == (0, None)
+        assert len(mail.outbox) == 1
 
     def test_says_it_once(self, owner, disabled):
         assert [notices.tell_due() for _ in range(2)] == [1, 0]
