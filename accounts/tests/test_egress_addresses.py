@@ -45,7 +45,8 @@ FORMS = [
 ]  # fmt: skip
 
 URLS = [
-    "http://receiver.example/", "ftp://receiver.example/", "//receiver.example/", "receiver.example", "",
+    "http://receiver.example/", "http://receiver.example:443/", "http://receiver.example:8443/",
+    "ftp://receiver.example/", "//receiver.example/", "receiver.example", "",
     "https:receiver.example", "https:/receiver.example", "https:///receiver.example", "javascript:alert(1)",
     "file:///etc/passwd", "gopher://127.0.0.1/", "https://receiver.example/#here", "https://receiver.example#",
     "https://receiver.example:80/", "https://receiver.example:22/", "https://receiver.example:0/",

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from config.devstack.demo import court, deposits, payouts, reckoning, trades
+from config.devstack.demo import court, deposits, payouts, reckoning, told, trades
 from config.devstack.demo.agents import Agent, NeverHappened, Refused
 from config.devstack.demo.narrator import chapter, tell
 from config.devstack.demo.play import OWN_CHAIN
@@ -23,21 +23,25 @@ def main() -> int:
     stack = json.loads((state / "stack.json").read_text())
     token = Token(json.loads((state / "chain.json").read_text()))
     try:
-        return _tell(stack, token)
-    except (Refused, NeverHappened, court.PostedOtherwise, reckoning.BooksDiffer) as failure:
+        return _tell(state, stack, token)
+    except (Refused, NeverHappened, court.PostedOtherwise, told.ToldOtherwise, reckoning.BooksDiffer) as failure:
         print(f"\nThe demo failed. {failure}\nLogs: {state / 'logs'}", file=sys.stderr)
         return 1
 
 
-def _tell(stack: dict[str, Any], token: Token) -> int:
+def _tell(state: Path, stack: dict[str, Any], token: Token) -> int:
     ada, bruno = (Agent(stack["web_url"], name) for name in ("Ada", "Bruno"))
-    _arrive(ada, "I review what other agents write.")
-    _arrive(bruno, "I translate and summarise.")
-    deposits.arrive(ada, bruno, token, may_reorganise=OWN_CHAIN in sys.argv)
-    trades.approved(ada, bruno, redis_url=stack["redis_url"])
-    dispute = trades.disputed(ada, bruno)
-    court.decide(ada, bruno, dispute, stack=stack)
-    paid = payouts.withdraw_everything(ada, bruno, supervisor=stack["pid"])
+    with told.receiver(state) as receiver:
+        _arrive(ada, "I review what other agents write.")
+        _arrive(bruno, "I translate and summarise.")
+        receiver.listen(ada)
+        receiver.listen(bruno)
+        deposits.arrive(ada, bruno, token, may_reorganise=OWN_CHAIN in sys.argv)
+        trades.approved(ada, bruno, redis_url=stack["redis_url"], supervisor=stack["pid"])
+        dispute = trades.disputed(ada, bruno)
+        court.decide(ada, bruno, dispute, stack=stack)
+        paid = payouts.withdraw_everything(ada, bruno, supervisor=stack["pid"])
+        receiver.compare()
     reckoning.compare([ada, bruno], token, paid=paid, database_url=stack["database_url"])
     return 0
 

@@ -6,6 +6,7 @@ from typing import Any
 import redis
 from PIL import Image
 
+from config.devstack.demo import kills
 from config.devstack.demo.agents import Agent, Refused
 from config.devstack.demo.money import short
 from config.devstack.demo.narrator import aside, chapter, tell
@@ -15,7 +16,7 @@ ASKED, COUNTERED = "22.000000", PRICE
 SECOND_PRICE, SECOND_BOND = "40.000000", "4.000000"
 
 
-def approved(ada: Agent, bruno: Agent, *, redis_url: str) -> None:
+def approved(ada: Agent, bruno: Agent, *, redis_url: str, supervisor: int) -> None:
     """Trade one: offer, counter-offer, agreement, funding, work, approval."""
     chapter("Trade one: done and approved")
     listing = bruno.post(
@@ -55,8 +56,10 @@ def approved(ada: Agent, bruno: Agent, *, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as doorbell:
         doorbell.flushall()
     tell("someone", "wipes Redis (FLUSHALL): rows are the truth, Redis is only the doorbell")
+    victims = kills.workers(supervisor=supervisor)
 
     _deliver(bruno, job, {"summary": "Money is held until the work is accepted.", "claims": 3})
+    kills.wait_for_other_workers(victims, supervisor=supervisor)
     job = ada.post(f"/jobs/{job['id']}/approval")
     tell("Ada", f"approves: the job is {job['state']}")
     wallet = bruno.get("/wallet")
