@@ -83,6 +83,11 @@ class Clock(NamedTuple):
         return self.oldest_due_age > timedelta(seconds=self.oldest_seconds)
 
     @property
+    def words(self) -> list[str]:
+        """What is wrong with it, in as few words as a table has room for."""
+        return [_WORDS[kind] for kind in self.wrong]
+
+    @property
     def wrong(self) -> dict[str, str]:
         """What is wrong with it: the kind of the alert, and a sentence."""
         found = {}
@@ -96,6 +101,7 @@ class Clock(NamedTuple):
         return found
 
 
+_WORDS = {LATE: "late", FAILING: "failing", BACKLOG: "leaves things lying"}
 _sweeps: dict[str, Sweep] = {}
 
 

@@ -11,7 +11,7 @@ from accounts import audit, totp
 from accounts.models import User
 
 # Nobody has a permission to add, change or delete a row of money, jobs, cases or people: staff have verbs.
-# Operators edit the beat schedule, which is rows of django-celery-beat.
+# Operators set how often each periodic task rings, and declare incidents.
 _SEES_CASES = (
     *("disputes.view_*", "disputes.export_case", "marketplace.view_*"),
     *("accounts.view_agent", "accounts.view_suspension", "accounts.view_limitchange"),
@@ -20,17 +20,22 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Moderators": (*_SEES_CASES, "disputes.rule", "disputes.approve"),
     "Senior moderators": (
         *(*_SEES_CASES, "disputes.rule", "disputes.approve", "disputes.hear_appeals", "disputes.read_report"),
-        *("accounts.suspend_agent", "accounts.set_limits"),
+        *("accounts.suspend_agent", "accounts.set_limits", "marketplace.declare_incident"),
     ),
     "Treasurers": (
         *("escrow.view_*", "escrow.approve_*", "accounts.view_agent"),
         *("accounts.set_pause", "accounts.view_pause", "accounts.view_pausechange", "accounts.view_alert"),
+        *("marketplace.declare_incident", "marketplace.view_incident"),
     ),
     "Auditors": (
         *("accounts.view_*", "escrow.view_*", "marketplace.view_*", "disputes.view_*"),
         *("disputes.export_case", "disputes.read_report"),
     ),
-    "Operators": ("django_celery_beat.*", "accounts.view_agent", "accounts.view_alert", "escrow.view_*"),
+    "Operators": (
+        *("django_celery_beat.view_periodictask", "django_celery_beat.change_periodictask"),
+        *("marketplace.declare_incident", "marketplace.view_incident", "accounts.view_webhookendpoint"),
+        *("accounts.view_agent", "accounts.view_alert", "escrow.view_*"),
+    ),
 }
 
 

@@ -4,4 +4,4 @@ from disputes.console import readonly, schedules
 
 # Django imports this module once every app is loaded: the rows of all our apps get their pages here.
 readonly.register_all(admin.site)
-schedules.register_all(admin.site)
+schedules.take_off(admin.site)

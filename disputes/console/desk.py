@@ -7,7 +7,7 @@ from django.db.models import Count, Q
 from django.http import HttpRequest
 
 from accounts import clock
-from disputes.console import charts, queue, waiting
+from disputes.console import charts, operation, queue, waiting
 from disputes.models import Dispute
 from escrow.console import lights, movements
 
@@ -33,6 +33,7 @@ def context(request: HttpRequest) -> dict[str, Any]:
     at = clock.now()
     return {
         "treasury_lights": lights.of(user),
+        "operation_lights": operation.lights(user),
         "alerts": movements.alerts() if user.has_perm("accounts.view_alert") else None,
         "money": charts.money(user, at),
         "sees_money": user.has_perm("escrow.view_treasury"),

@@ -21,6 +21,8 @@ PAGES = (
     ("Precedents", "admin:precedents", "disputes.view_precedent"),
     ("Report", "admin:report", "disputes.read_report"),
     ("Audit", "admin:audit_log", "accounts.view_auditrecord"),
+    ("Clockwork", "admin:clockwork", "django_celery_beat.view_periodictask"),
+    ("Incidents", "admin:incidents", "marketplace.view_incident"),
 )
 
 

@@ -1,11 +1,16 @@
-"""The beat schedule, which operators edit in the admin: the only rows with forms, and so each edit is audited here."""
+"""The page of the clockwork: what rings, how it went and what waits; operators set the interval and the switch."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
+from django import forms
 from django.contrib import admin
-from django.db import models, transaction
-from django.http import HttpRequest
+from django.core.validators import MaxValueValidator
+from django.http import Http404, HttpResponse
+from django.urls import URLPattern, path, reverse
+from django.views.decorators.http import require_GET, require_http_methods
 from django_celery_beat.models import (
     ClockedSchedule,
     CrontabSchedule,
@@ -14,80 +19,108 @@ from django_celery_beat.models import (
     SolarSchedule,
 )
 
-from accounts import audit
+from accounts import clock, clockwork, schedules
+from accounts.errors import Invalid
+from accounts.schedules import Bounds, Setting
+from disputes.console import asking, operation
+from disputes.console.asking import Question, page
+from disputes.console.doors import for_staff_who
 
 MODELS = (PeriodicTask, IntervalSchedule, CrontabSchedule, ClockedSchedule, SolarSchedule)
-# Actions on several rows that change them; others only ring a bell, and no transaction may be around that.
-_CHANGING = ("enable_tasks", "disable_tasks", "toggle_tasks")
+READ, CHANGE = operation.SEES_TASKS, "django_celery_beat.change_periodictask"
 
 
-class Audited:
-    """Write each edit to the audit log, in the transaction of the edit. Before django-celery-beat's own admin."""
-
-    model: type[models.Model]
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        before = _state(obj) if change else None
-        super().save_model(request, obj, form, change)  # type: ignore[misc]
-        _write(request, "changed" if change else "added", obj, before=before, fields=sorted(form.changed_data))
-
-    def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        _write(request, "deleted", obj, before=_state(obj), gone=True)
-        super().delete_model(request, obj)  # type: ignore[misc]
-
-    @transaction.atomic
-    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
-        for row in queryset:
-            _write(request, "deleted", row, before=_state(row), gone=True)
-        super().delete_queryset(request, queryset)  # type: ignore[misc]
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        actions = super().get_actions(request)  # type: ignore[misc]
-        return {
-            name: (act if name == "delete_selected" else _audited(name, act), *rest)
-            for name, (act, *rest) in actions.items()
-        }
+def under(guard: Callable[[Any], Any]) -> list[URLPattern]:
+    """List the addresses, each behind the console's sign-in."""
+    return [
+        path("clockwork/", guard(tasks), name="clockwork"),
+        path("clockwork/<str:task>/", guard(edit), name="clockwork_task"),
+    ]
 
 
-def register_all(site: admin.AdminSite) -> None:
-    """Put the audit before what django-celery-beat has registered."""
+def take_off(site: admin.AdminSite) -> None:
+    """Take django-celery-beat's own pages off the site: they schedule anything, with any arguments."""
     for model in MODELS:
-        own = type(site.get_model_admin(model))
         site.unregister(model)
-        site.register(model, type(f"Audited{own.__name__}", (Audited, own), {}))
 
 
-def _audited(name: str, act: Callable[..., Any]) -> Callable[..., Any]:
-    @transaction.atomic
-    def change(modeladmin: Any, request: HttpRequest, queryset: Any) -> Any:
-        rows = [(row, _state(row)) for row in queryset]
-        answer = act(modeladmin, request, queryset)
-        for row, before in rows:
-            _write(request, name, type(row).objects.get(pk=row.pk), before=before)
-        return answer
-
-    def ring(modeladmin: Any, request: HttpRequest, queryset: Any) -> Any:
-        for row in queryset:
-            _write(request, name, row)
-        return act(modeladmin, request, queryset)
-
-    return change if name in _CHANGING else ring
-
-
-def _state(row: Any) -> dict[str, Any] | None:
-    """Read the row as it is stored: the form has changed the one in hand already."""
-    stored = type(row).objects.filter(pk=row.pk).first()
-    return audit.state_of(stored) if stored else None
-
-
-def _write(
-    request: Any, action: str, row: Any, *, before: dict[str, Any] | None = None, gone: bool = False, **facts: Any
-) -> None:
-    audit.record(
-        f"schedule.{action}",
-        user=request.user,
-        subject=f"schedule:{type(row)._meta.model_name}:{row.pk}",
-        before=before,
-        after=None if gone else audit.state_of(row),
-        facts={"name": str(row)[:200], **facts},
+@for_staff_who(READ)
+@require_GET
+def tasks(request: Any) -> HttpResponse:
+    """Show every periodic task."""
+    clocks = clockwork.read()
+    return page(
+        request,
+        "admin/clockwork/tasks.html",
+        title="Clockwork",
+        clocks=clocks,
+        wrong=sum(bool(one.wrong) for one in clocks),
+        hearts=operation.hearts(clock.now()),
+        most_counted=clockwork.MOST_COUNTED,
+        may_change=request.user.has_perm(CHANGE),
     )
+
+
+class Schedule(asking.Reasoned):
+    """How often a task rings, and whether."""
+
+    seconds = forms.IntegerField(label="Rings every … seconds", min_value=1)
+    enabled = forms.BooleanField(label="Rings", required=False)
+    # as it stood when the page was made: whoever was slower than a colleague looks again
+    seen = forms.RegexField(r"\A[0-9]{1,9},[01]\Z", widget=forms.HiddenInput)
+    field_order = ["seconds", "enabled", "reason"]
+
+    def __init__(self, data: Any = None, *, bounds: Bounds, setting: Setting, revision: int = 0, **_: Any) -> None:
+        seen = f"{setting.seconds},{int(setting.enabled)}"
+        super().__init__(data, initial={"key": uuid4(), "revision": revision, "seen": seen, **setting._asdict()})
+        seconds, enabled = self.fields["seconds"], self.fields["enabled"]
+        seconds.max_value = bounds.slowest_seconds  # type: ignore[attr-defined]
+        seconds.validators.append(MaxValueValidator(bounds.slowest_seconds))
+        seconds.widget.attrs |= {"max": bounds.slowest_seconds}
+        seconds.help_text = f"1 to {bounds.slowest_seconds}."
+        enabled.disabled = bounds.is_clock
+        enabled.help_text = "A clock of jobs, cases or payouts: it is never switched off." if bounds.is_clock else ""
+
+    def clean_seen(self) -> Setting:
+        seconds, enabled = self.cleaned_data["seen"].split(",")
+        return Setting(int(seconds), enabled == "1")
+
+
+@for_staff_who(CHANGE)
+@require_http_methods(["GET", "POST"])
+def edit(request: Any, task: str) -> HttpResponse:
+    """Set how often a task rings, and whether."""
+    known = PeriodicTask.objects.select_related("interval")
+    row = None if "\x00" in task else known.filter(name=task).first()
+    if row is None:
+        raise Http404("There is no such task.")
+    try:
+        bounds = schedules.bounds_of(task)
+    except Invalid as refusal:
+        raise Http404(refusal.detail) from refusal
+    setting = schedules.setting_of(row)
+    question = Question(
+        title=task,
+        button="Set it",
+        effect="The beat takes this over within seconds. What is due stays in its rows: a task that rings more seldom"
+        " only does it later, and one that is off does not do it at all until it is switched on.",
+        facts=[
+            ("Queue", row.queue or "–"),
+            ("Rings every", f"{setting.seconds} s"),
+            ("Is on", "yes" if setting.enabled else "no"),
+            ("May ring every", f"1 to {bounds.slowest_seconds} s"),
+            ("Clock of jobs, cases or payouts", "yes: never off, never slower than that" if bounds.is_clock else "no"),
+        ],
+        form=partial(Schedule, bounds=bounds, setting=setting),
+        act=lambda said: schedules.change(
+            task,
+            seconds=said["seconds"],
+            enabled=said["enabled"],
+            expected=said["seen"],
+            by=request.user,
+            reason=said["reason"],
+        ),
+        done="The schedule is set.",
+        crumbs=(("Clockwork", reverse("admin:clockwork")),),
+    )
+    return asking.ask(request, question, back=reverse("admin:clockwork"))

@@ -45,11 +45,11 @@ class Console(admin.AdminSite):
         return answer
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        from disputes.console import agents, auditlog, precedents, report
+        from disputes.console import agents, auditlog, incidents, precedents, report, schedules
         from disputes.console import urls as cases  # the apps' models are loaded by now, and not when this module is
         from escrow.console import urls as treasury
 
-        parts = (agents, auditlog, report, cases, precedents, treasury)
+        parts = (agents, auditlog, report, cases, precedents, treasury, schedules, incidents)
         ours = [url for pages in parts for url in pages.under(self.admin_view)]
         return [*ours, path("r/<path:row>", self.admin_view(_nowhere)), *super().get_urls()]
 

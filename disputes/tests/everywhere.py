@@ -27,6 +27,7 @@ def pages(world: World) -> dict[str, str]:
         "agent, seller": f"/admin/agents/{world.seller.pk}/",
         "treasury": "/admin/treasury/",
         "password": "/admin/password_change/",
+        "declare an incident": "/admin/incidents/declare/",
     }
     found |= {f"case, {name}": f"/admin/cases/{case.pk}/" for name, case in world.cases.items()}
     for case, verb in (

@@ -28,6 +28,11 @@ ALERTS = {
     "sweep_failing": "A deposit address cannot be swept",
     "payout_would_revert": "The token would refuse a payout",
     "watch_stale": "The treasury watch has stopped",
+    "task_late": "A periodic task does not run",
+    "task_failing": "A periodic task keeps failing",
+    "backlog_old": "What is due waits too long",
+    "deadline_stuck": "A deadline cannot be enforced",
+    "incident_open": "The clocks stand still",
     "events_lag": "Agents are not told what happens",
     "events_unparted": "Nobody makes the months of events",
 }
