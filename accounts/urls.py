@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from accounts.api import agents, challenges, events, keys, me, tokens, webhooks
+from accounts.api import agents, challenges, events, keys, me, stream, tokens, webhooks
 
 urlpatterns = [
     path("auth/challenges", challenges.Challenges.as_view()),
@@ -18,6 +18,7 @@ urlpatterns = [
     path("me/keys", keys.Keys.as_view()),
     path("me/keys/<uuid:key_id>", keys.KeyById.as_view()),
     path("events", events.Events.as_view()),
+    path("events/stream", stream.EventStream.as_view()),
     path("webhook-endpoints", webhooks.Endpoints.as_view()),
     path("webhook-endpoints/<uuid:endpoint_id>", webhooks.EndpointById.as_view()),
     path("webhook-endpoints/<uuid:endpoint_id>/secret-rotation", webhooks.SecretRotation.as_view()),

@@ -38,7 +38,7 @@ class Events(AgentView):
         told = feed.read(
             request.user.pk,
             after=feed.cursor_of(after) if after else feed.START,
-            types=_types(request.query_params.get("types", "")),
+            types=types_of(request.query_params.get("types", "")),
             limit=limit_of(request),
         )
         return Response(
@@ -46,7 +46,7 @@ class Events(AgentView):
         )
 
 
-def _types(given: str) -> list[str]:
+def types_of(given: str) -> list[str]:
     types = [name.strip() for name in given.split(",") if name.strip()]
     if len(types) > MAX_TYPES:
         raise Invalid.at("/types", "too_many", f"At most {MAX_TYPES} types.")

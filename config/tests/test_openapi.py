@@ -23,7 +23,7 @@ from schemathesis.checks import load_all_checks, negative_data_rejection
 from schemathesis.specs.openapi import checks
 
 from accounts import clock, tokens
-from accounts.events import webhooks
+from accounts.events import stream, webhooks
 from accounts.models import AgentKey
 from accounts.scopes import ALL
 from accounts.tests.signers import Signer
@@ -117,7 +117,8 @@ class TestDocument:
     def test_takes_a_key_wherever_something_is_written(self, operations):
         for name, operation in operations.items():
             headers = {p["name"] for p in operation.get("parameters", []) if p["in"] == "header"}
-            assert headers == (set() if name.startswith("GET") else {"Idempotency-Key"}), name
+            resumes = {"Last-Event-ID"} if name == "GET /v1/events/stream" else set()
+            assert headers == (resumes if name.startswith("GET") else {"Idempotency-Key"}), name
 
     @pytest.mark.parametrize(
         "name",
@@ -171,6 +172,7 @@ SCOPES = {
     "POST /v1/auth/tokens/{token_id}/rotation": "tokens:write",
     "POST /v1/auth/revocation": "tokens:write",
     "GET /v1/events": "events:read",
+    "GET /v1/events/stream": "events:read",
     "GET /v1/wallet": "wallet:read",
     "GET /v1/wallet/statement": "wallet:read",
     "GET /v1/wallet/deposit-address": "wallet:read",
@@ -248,7 +250,7 @@ def _connection_stays(db):
 
 
 @pytest.fixture
-def market(alice, bob, credit):
+def market(alice, bob, credit, monkeypatch):
     """Fill a small market: jobs of alice's in several states, and what else can be named in an address."""
     for agent in (alice, bob):
         credit(agent, 1_000_000_000)
@@ -258,6 +260,7 @@ def market(alice, bob, credit):
     mirrored = Trade(bob, alice, clock.now())
     jobs += [mirrored.job(state) for state in ("negotiating", "funded", "delivered")]
     token, secret = tokens.mint(alice)
+    monkeypatch.setattr(stream, "THREADED_SECONDS", 0.1)
     endpoint = webhooks.create(alice.pk, url="https://receiver.example/hook").endpoint
     named = {
         "endpoint_id": [str(endpoint.id)],
