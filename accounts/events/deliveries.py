@@ -242,20 +242,20 @@ def _record(results: Sequence[Result], returned: Sequence[Return]) -> list[Stand
     }
     with connection.cursor() as cursor:
         cursor.execute(_LOCK, values)
-        cursor.fetchall()
+        standings = [Standing(*row) for row in cursor.fetchall()]
         if unsent:
             cursor.execute(_GIVE_BACK, values)
         cursor.execute(_RECORD, values)
-        found = cursor.fetchall()
+        to_disable = [row for row in cursor.fetchall() if row[1]]
     revisions = {result.parcel.endpoint.pk: result.parcel.endpoint.revision for result in results}
-    for endpoint_id, _, _, reason, at in found:
-        if reason:
-            webhooks.disable(endpoint_id, reason=reason, at=at, revision=revisions[endpoint_id])
-    return [Standing(*row[:3]) for row in found]
+    for endpoint_id, reason, at in to_disable:
+        webhooks.disable(endpoint_id, reason=reason, at=at, revision=revisions[endpoint_id])
+    return standings
 
 
 _LOCK = """
-    SELECT id FROM accounts_webhookendpoint WHERE id = ANY(%(touched)s::uuid[]) ORDER BY id FOR NO KEY UPDATE
+    SELECT id, state = 'enabled', revision FROM accounts_webhookendpoint
+    WHERE id = ANY(%(touched)s::uuid[]) ORDER BY id FOR NO KEY UPDATE
 """
 _GIVE_BACK = """
     UPDATE accounts_webhookdelivery delivery SET lease = NULL, leased_until = NULL
@@ -317,7 +317,7 @@ _RECORD = """
                           THEN greatest(held_until, statement_timestamp() + patience * interval '1 second')
                           ELSE held_until END
     FROM change WHERE endpoint.id = change.id
-    RETURNING endpoint.id, endpoint.state = 'enabled', endpoint.revision,
+    RETURNING endpoint.id,
               CASE WHEN state <> 'enabled' THEN ''
                    WHEN is_gone THEN %(because_gone)s
                    WHEN NOT is_well AND failing_since <= statement_timestamp() - %(patience)s

@@ -48,6 +48,10 @@ class Receiver:
     def ids(self, path: str | None = None) -> list[str]:
         return [post.id for post in self.posts if path in (None, post.path)]
 
+    def in_flight(self, path: str) -> int:
+        with self._lock:
+            return self._now[path]
+
     def take(self, post: Post) -> Reply:
         with self._lock:
             self._now[post.path] += 1
