@@ -3,7 +3,7 @@
 from celery import shared_task, signals
 
 from accounts import alert_messages, audit, challenges, clockwork, departures, idempotency, suspensions
-from accounts.events import courier, notices, retention, watch
+from accounts.events import courier, notices, retention, watch, webhooks
 
 
 @shared_task(queue="deadlines", ignore_result=True)
@@ -70,6 +70,7 @@ def _stop_delivering(**_: object) -> None:
 @shared_task(queue="default", ignore_result=True)
 def keep_events(**_: object) -> None:
     """Make the months of events to come, and drop those that are older than they are kept."""
+    webhooks.end_strays()
     retention.keep()
 
 

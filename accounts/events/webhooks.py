@@ -160,6 +160,17 @@ def disable(endpoint_id: UUID, *, reason: str, at: datetime, revision: int | Non
     return endpoint
 
 
+def end_strays() -> int:
+    """
+    Fail what was queued for an endpoint just when it was disabled or deleted, and answer how much.
+
+    Who recorded the event had not seen the change yet, and who changed the endpoint did not see the delivery.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_END_STRAYS, {"enabled": State.ENABLED})
+        return cursor.rowcount
+
+
 def of(agent: Agent) -> Any:
     """Ask for an agent's endpoints."""
     return WebhookEndpoint.objects.filter(agent_id=agent.pk).exclude(state=State.DELETED)
@@ -273,6 +284,15 @@ def _audit(action: str, endpoint: WebhookEndpoint, *, before: dict[str, Any] | N
     )  # fmt: skip
 
 
+_END_STRAYS = """
+    UPDATE accounts_webhookdelivery delivery
+    SET state = 'failed', lease = NULL, leased_until = NULL, last_error = 'endpoint_' || endpoint.state
+    FROM (
+        SELECT id, state FROM accounts_webhookendpoint WHERE state <> %(enabled)s
+        ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+    ) endpoint
+    WHERE delivery.endpoint_id = endpoint.id AND delivery.state = 'pending'
+"""
 # Per endpoint a look at the front of its own queue: what waits for later is not read.
 _HEALTH = """
     SELECT count(*) FILTER (WHERE endpoint.state = %(enabled)s) AS enabled,
