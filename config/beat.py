@@ -35,6 +35,8 @@ ASK_SECONDS = 1.0
 REREAD_SECONDS = 5
 # What rings more often may ring once more after a crash; of what rings more seldom each ring is written down at once.
 SELDOM_SECONDS = 10
+# Bells that wait unheard in a queue: more of them would say nothing more, and fill Redis while no worker is there.
+MOST_WAITING = 200
 PULSE_SECONDS = 2
 TICKING_SECONDS = 15  # a beat that has not ticked for so long is not at work, though its process lives
 _TAKE = "SELECT pg_try_advisory_lock(hashtext('beat'))"
@@ -50,6 +52,8 @@ class Bell(ModelEntry):
         super().__init__(model, app=app)
         self.args: list[Any] = []
         self.kwargs: dict[str, Any] = {}
+        # A moment of expiry would be judged by the worker's clock: one that is wrong would hear no bell at all.
+        self.options.pop("expires", None)
 
     def is_due(self) -> schedstate:
         """Tell whether to ring; a last ring in the future, by a host whose clock was wrong, silences nothing."""
@@ -106,6 +110,13 @@ class Beat(DatabaseScheduler):
         if entry.seconds >= SELDOM_SECONDS:
             self._do_sync()
 
+    def apply_async(self, entry: Bell, producer: Any = None, advance: bool = True, **options: Any) -> Any:
+        """Ring, unless so many bells wait in the queue that nobody seems to hear them."""
+        if self._waiting(queue := entry.options["queue"]) >= MOST_WAITING:
+            log.warning("bell_not_rung: nobody hears the queue %s", queue)
+            return None
+        return super().apply_async(entry, producer=producer, advance=advance, **options)
+
     def sync(self) -> None:
         """Write down when each task last rang: one statement, and none by a beat that does not lead any more."""
         if not self._dirty:
@@ -150,6 +161,10 @@ class Beat(DatabaseScheduler):
         """Try once: what waits here cannot ring, nor see that it does not lead any more."""
         self.connection.transport_options = {**self.connection.transport_options, "socket_timeout": 5}
         return self.connection.ensure_connection(max_retries=1, interval_start=0.1, interval_step=0)
+
+    def _waiting(self, queue: str) -> int:
+        channel = self._ensure_connected().default_channel
+        return int(channel.queue_declare(queue=queue, durable=True, auto_delete=False).message_count)
 
     def _forget(self) -> None:
         """Read the schedule anew before the next ring: until then another beat may ring."""
