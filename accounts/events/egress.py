@@ -160,7 +160,7 @@ class Client:
         while kept := self._idle.get(origin):
             connection = kept.pop()
             self._forget(origin, kept)
-            if connection.wire.is_idle and time.monotonic() < connection.expires_at:
+            if connection.wire.is_idle:
                 return connection
             connection.wire.close()
         return None

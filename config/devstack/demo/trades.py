@@ -6,7 +6,7 @@ from typing import Any
 import redis
 from PIL import Image
 
-from config.devstack.demo import kills
+from config.devstack.demo import kills, outage
 from config.devstack.demo.agents import Agent, Refused
 from config.devstack.demo.money import short
 from config.devstack.demo.narrator import aside, chapter, tell
@@ -17,7 +17,7 @@ SECOND_PRICE, SECOND_BOND = "40.000000", "4.000000"
 
 
 def approved(ada: Agent, bruno: Agent, *, redis_url: str, supervisor: int) -> None:
-    """Trade one: offer, counter-offer, agreement, funding, work, approval."""
+    """Trade one: offer, counter-offer, agreement, funding, work, an outage, approval."""
     chapter("Trade one: done and approved")
     listing = bruno.post(
         "/listings",
@@ -60,6 +60,7 @@ def approved(ada: Agent, bruno: Agent, *, redis_url: str, supervisor: int) -> No
 
     _deliver(bruno, job, {"summary": "Money is held until the work is accepted.", "claims": 3})
     kills.wait_for_other_workers(victims, supervisor=supervisor)
+    outage.stand_still(job, of=ada, parties=[ada, bruno])
     job = ada.post(f"/jobs/{job['id']}/approval")
     tell("Ada", f"approves: the job is {job['state']}")
     wallet = bruno.get("/wallet")
