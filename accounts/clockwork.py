@@ -12,11 +12,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import QuerySet
 from django_celery_beat.models import PeriodicTask
 
-from accounts import alerts, clock, schedules
+from accounts import alerts, clock, schedules, sweeps
 from accounts.models import TaskRun
 
 log = logging.getLogger(__name__)
@@ -123,6 +123,23 @@ def counted(rows: QuerySet[Any], field: str) -> tuple[int, datetime | None]:
     """Count due rows up to a bound, and find the oldest by the column that says since when it is due."""
     sooner = rows.order_by(field).values_list(field, flat=True)
     return sooner[:MOST_COUNTED].count(), sooner.first()
+
+
+def of_sweeps(*them: sweeps.Sweep) -> Due:
+    """Count what is due for these sweeps together, as they themselves find it; what raised and waits counts too."""
+    each = " UNION ALL ".join(
+        f"(SELECT {one.due} AS due FROM {one.table} WHERE {one.due} <= (SELECT clock_timestamp()) AND {one.where}"
+        f" ORDER BY {one.due} LIMIT {MOST_COUNTED})"
+        for one in them
+    )
+
+    def due() -> tuple[int, datetime | None]:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT least(count(*), {MOST_COUNTED}), min(due) FROM ({each}) AS item")
+            row: tuple[int, datetime | None] = cursor.fetchone()
+        return row
+
+    return due
 
 
 def read() -> list[Clock]:

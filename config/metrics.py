@@ -1,15 +1,16 @@
 """
 What machines watch: /metrics in Prometheus' words, from rows alone and for internal addresses alone.
 
-Every number is read anew by one statement, so that they are of one moment: custody is liabilities less shortfall even
-while money moves. No label is as many-valued as agents, jobs or payouts are. Units are micro-USDC.
+Every number of the books, the chain and the cases is read anew by one statement, so that they are of one moment:
+custody is liabilities less shortfall even while money moves. What is due for a task is asked of the task's own sweep.
+No label is as many-valued as agents, jobs or payouts are. Units are micro-USDC.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -20,6 +21,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from accounts import clock, clockwork
+from accounts.clockwork import Clock
+from accounts.events import watch, webhooks
 from accounts.models import Pause
 from disputes.models import Dispute
 from escrow.models import Deposit, RelayTransaction, Withdrawal
@@ -65,6 +69,9 @@ class Rows(Collector):
         yield _by("relays_open", "transactions under way", "purpose", purposes, rows["relays"])
         yield _by("paused", "1 where a switch is off", "flag", Pause.Flag.values, dict.fromkeys(rows["paused"], 1))
         yield _by("alerts_open", "alerts that go on, of each kind", "kind", rows["alerts"], rows["alerts"])
+        yield _by("heartbeat_age_seconds", "since a part was last seen at work", "part", rows["hearts"], rows["hearts"])
+        yield from _tasks(clockwork.read())
+        yield from _events_out()
 
 
 def _holdings(rows: dict[str, Any]) -> Iterator[Metric]:
@@ -77,7 +84,48 @@ def _holdings(rows: dict[str, Any]) -> Iterator[Metric]:
     yield _by("relayer_gas_wei", "what a relayer has for gas", "relayer", sorted(wei), wei)
 
 
-def _by(name: str, said: str, label: str, labels: Any, values: dict[str, int]) -> Metric:
+def _tasks(clocks: list[Clock]) -> Iterator[Metric]:
+    """Tell of each periodic task how it runs and what waits for it; what nobody counts has no number."""
+    numbers: tuple[tuple[str, str, Callable[[Clock], float | None]], ...] = (
+        ("task_interval_seconds", "how often a periodic task rings", lambda one: one.seconds),
+        ("task_enabled", "1 where it rings at all", lambda one: int(one.enabled)),
+        (
+            "task_run_age_seconds",
+            "since its last run, or since it was scheduled",
+            lambda one: one.run_age.total_seconds(),
+        ),
+        ("task_late", "1 where it has not run for five intervals, and for a minute", lambda one: int(one.is_late)),
+        ("task_duration_seconds", "of its last run", lambda one: one.duration_ms and one.duration_ms / 1_000),
+        ("task_failures", "runs in a row that failed", lambda one: one.failures),
+        ("task_due", f"items due for it, counted up to {clockwork.MOST_COUNTED}", lambda one: one.backlog),
+        (
+            "task_oldest_due_seconds",
+            "since the oldest of them is due",
+            lambda one: None if one.backlog is None else one.oldest_due_age.total_seconds(),
+        ),
+    )
+    for name, said, number in numbers:
+        values = {one.task: value for one in clocks if (value := number(one)) is not None}
+        yield _by(name, said, "task", values, values)
+
+
+def _events_out() -> Iterator[Metric]:
+    """Tell what is on its way to receivers, and how far the event feed is behind."""
+    health, holding = webhooks.health(), watch.oldest()
+    oldest = health["oldest_due_at"]
+    waited = max((clock.now() - oldest).total_seconds(), 0) if oldest else 0
+    for name, said, value in (
+        ("webhook_endpoints_failing", "enabled endpoints whose receiver fails", health["failing"]),
+        ("webhook_endpoints_disabled", "endpoints that were disabled", health["disabled"]),
+        ("webhook_deliveries_pending", "deliveries that are to be sent, now or later", health["pending"]),
+        ("webhook_deliveries_due", "of them those that should have been sent by now", health["due"]),
+        ("webhook_oldest_due_seconds", "since the oldest of those is due", waited),
+        ("events_lag_seconds", "age of the oldest transaction that holds the feed", holding.seconds if holding else 0),
+    ):
+        yield GaugeMetricFamily(f"bailee_{name}", said, value=value)
+
+
+def _by(name: str, said: str, label: str, labels: Any, values: Mapping[str, float]) -> Metric:
     """A number for each label there is, zero where there is nothing."""
     family = GaugeMetricFamily(f"bailee_{name}", said, labels=[label])
     for each in labels:
@@ -109,6 +157,8 @@ _NUMBERS = {
     "case_oldest_review_seconds": ("oldest_review", "since the case that waits longest came under review"),
     "audit_position": ("audit_position", "records the audit log's chain has sealed"),
     "audit_unsealed_age_seconds": ("audit_unsealed", "since the oldest record that is not sealed was written"),
+    "incidents_open": ("incidents_open", "incidents that go on"),
+    "standstill_seconds": ("standstill", "since the clocks of jobs and cases stand still; zero: they run"),
     "case_overdue_seconds": ("case_overdue", "since a case's clock ran out that no sweep has enforced; nearly zero"),
 }
 _ROWS = """
@@ -151,7 +201,12 @@ _ROWS = """
         (SELECT coalesce(jsonb_object_agg(kind, count), '{}')::text FROM (
             SELECT kind, count(*) FROM accounts_alert WHERE cleared_at IS NULL GROUP BY kind
         ) AS one) AS alerts,
-        (SELECT coalesce(jsonb_agg(flag), '[]')::text FROM accounts_pause WHERE paused) AS paused
+        (SELECT coalesce(jsonb_agg(flag), '[]')::text FROM accounts_pause WHERE paused) AS paused,
+        (SELECT coalesce(jsonb_object_agg(part, greatest(extract(epoch FROM clock_timestamp() - at), 0)), '{}')::text
+            FROM marketplace_heartbeat) AS hearts,
+        (SELECT count(*) FROM marketplace_incident WHERE ended_at IS NULL) AS incidents_open,
+        (SELECT coalesce(greatest(extract(epoch FROM clock_timestamp() - min(started_at)), 0), 0)
+            FROM marketplace_standstill WHERE ended_at IS NULL) AS standstill
     FROM (
         SELECT coalesce(-sum(balance) FILTER (WHERE kind = 'custody'), 0) AS custody,
                coalesce(-sum(balance) FILTER (WHERE kind = 'shortfall'), 0) AS shortfall,
@@ -174,7 +229,7 @@ _ROWS = """
     LEFT JOIN (SELECT * FROM escrow_watchstate ORDER BY tried_at DESC LIMIT 1) AS watch ON true
     LEFT JOIN (SELECT * FROM escrow_scancursor ORDER BY read_at DESC LIMIT 1) AS scan ON true
 """
-_JSON = ("reading", "deposits", "withdrawals", "relays", "cases", "alerts", "paused")
+_JSON = ("reading", "deposits", "withdrawals", "relays", "cases", "alerts", "paused", "hearts")
 
 
 def _rows() -> dict[str, Any]:

@@ -7,10 +7,11 @@ class DisputesConfig(AppConfig):
     name = "disputes"
 
     def ready(self) -> None:
-        from accounts import seams
-        from disputes import books, records, standstills
+        from accounts import clockwork, seams
+        from disputes import books, deadlines, records, standstills
         from marketplace.standstills import movers
 
         books.register()
+        clockwork.register("disputes.tasks.enforce_deadlines", due=deadlines.waiting)
         movers.append(standstills.CaseMover())
         seams.profile_parts.register(records.of_agent)

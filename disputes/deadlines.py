@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from accounts import sweeps
+from accounts import clockwork, sweeps
 from accounts.errors import NotFound
 from disputes import appeals, approvals, arbitration, assignment, cases, lifecycle, questions
 from disputes.lifecycle import Action, Who
@@ -65,3 +65,11 @@ def enforce(dispute_id: UUID, *, at: datetime | None = None) -> Dispute | None:
 
 
 SWEEP = sweeps.Sweep(noun="case", table="disputes_dispute", failures="due_attempts", act=enforce)
+
+
+def waiting() -> tuple[int, datetime | None]:
+    """Count what is due, and say since when the oldest is; while clocks stand still nothing is."""
+    return _due() if incidents.standing_since() is None else (0, None)
+
+
+_due = clockwork.of_sweeps(SWEEP)

@@ -7,10 +7,11 @@ class MarketplaceConfig(AppConfig):
     name = "marketplace"
 
     def ready(self) -> None:
-        from accounts import seams
-        from marketplace import books, interests, jobclocks, jobs, listings, records, standstills
+        from accounts import clockwork, seams
+        from marketplace import books, deadlines, interests, jobclocks, jobs, listings, records, standstills
 
         books.register()
+        clockwork.register("marketplace.tasks.enforce_deadlines", due=deadlines.waiting)
         standstills.movers.append(jobclocks.JobMover())
         seams.leaving.register(listings.archive_all)
         seams.leaving.register(jobs.leave)

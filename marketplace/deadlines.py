@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from accounts import sweeps
+from accounts import clockwork, sweeps
 from accounts.api.fields import moment
 from accounts.errors import NotFound
 from accounts.events import log
@@ -102,3 +102,11 @@ def _reminder(job: Job) -> bool:
         data["dispute_id"] = str(job.dispute_id)
     log.record("job.deadline_near", to=[job.client_id, job.seller_id], data=data, at=job.at)
     return True
+
+
+def waiting() -> tuple[int, datetime | None]:
+    """Count what is due, and say since when the oldest is; while clocks stand still nothing is."""
+    return _due() if incidents.standing_since() is None else (0, None)
+
+
+_due = clockwork.of_sweeps(SWEEP)

@@ -5,11 +5,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection, connections
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django_celery_beat.models import PeriodicTask
 from prometheus_client.parser import text_string_to_metric_families
 
-from accounts import alerts, audit, clock, ids, pauses
+from accounts import alerts, audit, clock, clockwork, ids, pauses, runs
 from accounts.models import AuditLink, AuditRecord, AuditSeal
 from escrow import ledger, withdrawals
 from escrow.ledger import Move
@@ -23,6 +26,8 @@ from escrow.models import (
     WatchState,
 )
 from escrow.tests.treasury import entry_for
+from marketplace import incidents
+from marketplace.models import Heartbeat
 
 pytestmark = pytest.mark.django_db
 UNITS = 1_000_000
@@ -175,9 +180,58 @@ class TestNumbers:
         assert (found["relays_open", "withdrawal"], found["relays_open", "sweep"]) == (1, 0)
         assert 0 < found["payout_oldest_seconds",] < 600
 
-    def test_take_one_statement(self, django_assert_num_queries):
-        with django_assert_num_queries(1):
+    def test_of_tasks(self, monkeypatch):
+        call_command("setup_schedules", verbosity=0)
+        swept, other = "marketplace.tasks.enforce_deadlines", "accounts.tasks.seal_audit"
+        monkeypatch.setattr(clockwork, "_sweeps", {})
+        due_at = clock.now() - timedelta(seconds=90)
+        clockwork.register(swept, due=lambda: (7, due_at))
+        runs.write(swept, seconds=1.5, error="Broken")
+        PeriodicTask.objects.filter(name=other).update(date_changed=clock.now() - timedelta(hours=1))
+
+        found = read()
+
+        assert (found["task_due", swept], found["task_failures", swept]) == (7, 1)
+        assert (found["task_duration_seconds", swept], found["task_interval_seconds", swept]) == (1.5, 1)
+        assert 90 <= found["task_oldest_due_seconds", swept] < 600
+        assert 0 <= found["task_run_age_seconds", swept] < 600
+        assert (found["task_late", swept], found["task_late", other]) == (0, 1)
+        assert found["task_run_age_seconds", other] >= 3_600
+        assert ("task_due", other) not in found
+        assert ("task_duration_seconds", other) not in found
+        assert found["task_enabled", other] == 1
+
+    def test_of_hearts_incidents_and_the_clock(self):
+        assert (read()["incidents_open",], read()["standstill_seconds",]) == (0, 0)
+        Heartbeat.objects.create(part="beat", at=clock.now() - timedelta(seconds=45))
+        incidents.start(reason="a test", since=clock.now() - timedelta(minutes=10))
+
+        found = read()
+
+        assert 45 <= found["heartbeat_age_seconds", "beat"] < 600
+        assert ("heartbeat_age_seconds", "redis") not in found
+        assert found["incidents_open",] == 1
+        assert 600 <= found["standstill_seconds",] < 3_600
+
+    def test_of_webhooks_and_the_feed(self):
+        found = read()
+
+        for name in ("endpoints_failing", "endpoints_disabled", "deliveries_pending", "deliveries_due"):
+            assert found[f"webhook_{name}",] == 0
+        assert found["webhook_oldest_due_seconds",] == 0
+        assert found["events_lag_seconds",] >= 0
+
+    def test_of_the_books_take_one_statement_and_all_others_a_few(self):
+        """However many rows there are: for each task that counts what is due one statement, and two of a savepoint."""
+        with CaptureQueriesContext(connection) as few:
             read()
+        call_command("setup_schedules", verbosity=0)
+        with CaptureQueriesContext(connection) as many:
+            read()
+
+        assert len([each for each in many if "escrow_ledgeraccount" in each["sql"]]) == 1
+        assert len(few) < 10
+        assert len(many) <= len(few) + 4 * len(clockwork.registered())
 
 
 class TestWhileMoneyMoves:

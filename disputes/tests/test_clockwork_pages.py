@@ -262,3 +262,34 @@ class TestDesk:
 
         assert "Webhooks" not in text
         assert "Clocks" not in text
+
+
+class TestDueItems:
+    """What the owners of sweeps say is due is what their sweeps would do."""
+
+    @pytest.fixture
+    def noon(self):
+        return clock.now() - timedelta(days=30)
+
+    def test_are_counted_for_every_clock_that_sweeps_rows(self):
+        assert set(clockwork.registered()) >= {
+            *("marketplace.tasks.enforce_deadlines", "disputes.tasks.enforce_deadlines"),
+            *("escrow.tasks.advance_withdrawals", "escrow.tasks.authorize_withdrawals"),
+            *("escrow.tasks.relay_transactions", "escrow.tasks.settle_withdrawals"),
+            "accounts.tasks.deliver_webhooks",
+        }
+        for task in clockwork.registered():
+            assert clockwork.due_of(task) == (0, None), task
+
+    def test_of_jobs_and_cases_are_none_while_clocks_stand_still(self, case_at, job_at, noon):
+        job = job_at("delivered")
+        case = case_at("evidence")
+        at = clock.now()
+        assert job.due_at < at
+        assert case.due_at < at
+        assert clockwork.due_of(CLOCK) == (1, job.due_at)
+        assert clockwork.due_of("disputes.tasks.enforce_deadlines") == (1, case.due_at)
+
+        incidents.start(reason="r")
+
+        assert clockwork.due_of(CLOCK) == clockwork.due_of("disputes.tasks.enforce_deadlines") == (0, None)
