@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from accounts.events import doorbell
+from accounts.events import doorbell, types
 
 
 def record(kind: str, *, to: Iterable[UUID], data: dict[str, Any], at: datetime) -> None:
@@ -21,6 +21,8 @@ def record(kind: str, *, to: Iterable[UUID], data: dict[str, Any], at: datetime)
 
     Data that names a `job_id` gets a `sequence`: 1, 2, 3 … for this recipient and job, so that a consumer sees gaps.
     """
+    if kind not in types.ALL:
+        raise ValueError(f"{kind} is no type of event")
     recipients = sorted(set(to))
     subject = f"job:{data['job_id']}" if "job_id" in data else None
     with connection.cursor() as cursor:
