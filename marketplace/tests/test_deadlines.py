@@ -3,11 +3,12 @@ from datetime import timedelta
 import pytest
 
 from accounts import clock
+from accounts.events import log
 from accounts.models import Event
 from escrow import holds
 from escrow.models import Transfer
-from marketplace import deadlines, tasks
-from marketplace.models import Job, Transition
+from marketplace import deadlines, incidents, tasks
+from marketplace.models import Heartbeat, Job, Transition
 from marketplace.tests.trades import CLIENT_FUNDS, SELLER_FUNDS, Trade
 
 DUE = {
@@ -158,6 +159,146 @@ class TestEnforceDue:
         assert Job.objects.get(pk=job.pk).state == "expired"
 
 
+def reminders() -> list[tuple[object, dict]]:
+    return list(Event.objects.filter(type="job.deadline_near").order_by("id").values_list("recipient_id", "data"))
+
+
+class TestRemind:
+    pytestmark = pytest.mark.django_db
+
+    def near(self, job) -> None:
+        """Let the moment of the reminder be now, and the end of the clock later."""
+        Job.objects.filter(pk=job.pk).update(near_at=clock.now())
+
+    def test_tells_both_parties_what_silence_will_do_and_when(self, trade):
+        job = trade.now("delivered", **CHEAP)
+        self.near(job)
+
+        assert deadlines.enforce_due() == 1
+
+        job.refresh_from_db()
+        told = dict(reminders())
+        assert told.keys() == {trade.client.pk, trade.seller.pk}
+        for data in told.values():
+            assert data.pop("sequence") > 1
+            assert data == {
+                "job_id": str(job.pk),
+                "state": "delivered",
+                "revision": job.revision,
+                "awaiting": "client",
+                "deadline": {
+                    "at": job.deadline_at.isoformat().replace("+00:00", "Z"),
+                    "action": "auto_approve",
+                    "effect": job.deadline_effect,
+                },
+            }
+
+    def test_tells_once_and_changes_nothing_else(self, trade):
+        job = trade.now("funded", **CHEAP)
+        self.near(job)
+        before = Job.objects.filter(pk=job.pk).values().get()
+
+        assert [deadlines.enforce_due() for _ in range(3)] == [1, 0, 0]
+
+        assert len(reminders()) == 2
+        after = Job.objects.filter(pk=job.pk).values().get()
+        assert after == before | {"near_at": None, "due_at": job.deadline_at}
+
+    @pytest.mark.parametrize("state", DUE)
+    def test_tells_when_the_moment_has_come_and_not_before(self, trade, state):
+        job = trade.job(state)
+
+        assert deadlines.remind(job.pk, at=job.near_at - timedelta(microseconds=1)) is None
+        assert deadlines.remind(job.pk, at=job.near_at).pk == job.pk
+
+    def test_does_not_tell_of_a_clock_that_is_over(self, long_ago):
+        job = long_ago.job("funded", **CHEAP)
+
+        assert deadlines.enforce_due() == 1
+
+        job.refresh_from_db()
+        assert (job.state, job.near_at, reminders()) == ("failed", None, [])
+
+    def test_tells_of_the_clock_of_a_case(self, trade):
+        job = trade.now("disputed", **CHEAP)
+        self.near(job)
+
+        assert deadlines.enforce_due() == 1
+
+        job.refresh_from_db()
+        [(_, data), _] = reminders()
+        assert (data["state"], data["dispute_id"]) == ("disputed", str(job.dispute_id))
+        assert data["deadline"]["effect"] == "A moderator decides."
+        assert job.near_at is None
+
+    def test_of_a_case_whose_clock_is_over_is_forgotten(self, long_ago):
+        job = long_ago.job("disputed", **CHEAP)
+
+        assert deadlines.enforce_due() == 0
+
+        job.refresh_from_db()
+        assert (job.state, job.near_at, job.due_at, reminders()) == ("disputed", None, None, [])
+
+    def test_that_raises_is_tried_again_and_its_failures_forgotten(self, trade, monkeypatch):
+        job = trade.now("funded", **CHEAP)
+        self.near(job)
+        with monkeypatch.context() as broken:
+            broken.setattr(log, "record", lambda *_, **__: 1 / 0)
+            assert deadlines.enforce_due() == 0
+        job.refresh_from_db()
+        assert (job.deadline_failures, job.near_at is None) == (1, False)
+
+        Job.objects.filter(pk=job.pk).update(deadline_retry_at=clock.now())
+        assert deadlines.enforce_due() == 1
+
+        job.refresh_from_db()
+        assert (job.deadline_failures, job.deadline_retry_at) == (0, None)
+
+
+@pytest.mark.django_db
+class TestWhileClocksStandStill:
+    def test_nothing_fires_and_nobody_is_reminded(self, long_ago, trade):
+        due, near = long_ago.job("funded", **CHEAP), trade.now("funded", **CHEAP)
+        Job.objects.filter(pk=near.pk).update(near_at=clock.now())
+        incident = incidents.start(reason="The data centre is on fire.")
+
+        assert deadlines.enforce_due() == 0
+        assert deadlines.enforce(due.pk) is None
+        assert deadlines.remind(near.pk) is None
+
+        incidents.end(incident.pk)
+        assert deadlines.enforce_due() >= 1
+        assert Job.objects.get(pk=due.pk).state == "failed"
+
+    def test_an_outage_is_recorded_before_anything_fires(self, long_ago):
+        """Everything was away for ten minutes: nothing fires by the first bell."""
+        job = long_ago.job("delivered", **CHEAP)
+        for part in ("beat", "worker"):
+            Heartbeat.objects.create(part=part, at=clock.now() - timedelta(minutes=10))
+
+        assert deadlines.enforce_due() == 0
+
+        assert Job.objects.get(pk=job.pk).state == "delivered"
+        assert [incident.part for incident in incidents.open_now()] == ["beat"]
+        incidents.seen("beat")
+        assert deadlines.enforce_due() == 1
+
+    def test_an_incident_that_begins_during_a_sweep_stops_it(self, long_ago, monkeypatch):
+        """What was asked before the sweep is asked again under the lock of each row."""
+        jobs = [long_ago.job("negotiating", **CHEAP) for _ in range(2)]
+        may_fire = incidents.may_fire
+
+        def then_something_breaks():
+            answer = may_fire()
+            incidents.start(reason="The data centre is on fire.")
+            return answer
+
+        monkeypatch.setattr(incidents, "may_fire", then_something_breaks)
+
+        assert deadlines.enforce_due() == 0
+        assert {Job.objects.get(pk=job.pk).state for job in jobs} == {"negotiating"}
+
+
 class TestAtOnce:
     pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -173,3 +314,11 @@ class TestAtOnce:
         assert {(job.state, job.deadline_failures) for job in Job.objects.all()} == {("completed", 0)}
         assert money(several[0])["seller"] == SELLER_FUNDS + 12 * 990_000
         assert money(several[0])["client"] == CLIENT_FUNDS - 12 * 1_000_000
+
+    def test_eight_sweeps_remind_once(self, race, trade):
+        job = trade.now("funded", **CHEAP)
+        Job.objects.filter(pk=job.pk).update(near_at=clock.now())
+
+        assert sum(race(*[deadlines.enforce_due] * 8)) == 1
+
+        assert len(reminders()) == 2

@@ -2,7 +2,12 @@
 Many at once, with real commits: whatever the order, exactly one outcome, and the money that belongs to it.
 """
 
+import contextlib
 import itertools
+import random
+import threading
+import time
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -182,6 +187,60 @@ class TestOneEnding:
             seen.add(ending)
             assert self.money_moved(money, before, job) == self.ENDINGS[ending]
         assert len(seen) > 1, f"no race took place: it was always {seen}"
+
+
+class TestTheLastMoment:
+    """By the database's own clock: acts and sweeps strike while the time runs out."""
+
+    def play(self, race, trade, money, state, act, *, times):
+        """Round by round, let a job's clock run out while four act and four enforce it; answer all last steps."""
+        before = money("none")
+        several = [trade.now(state, **SMALL) for _ in range(times)]
+        rounds, strikes = iter(several), {}
+
+        def run_out():
+            pk = next(rounds).pk
+            strikes[pk] = clock.now() + timedelta(milliseconds=random.uniform(0, 20))
+            Job.objects.filter(pk=pk).update(deadline_at=strikes[pk], deliver_by=strikes[pk], near_at=None)
+
+        gate = threading.Barrier(8, action=run_out)
+
+        def strike(function):
+            for job in several:
+                gate.wait(60)
+                time.sleep(random.uniform(0, 0.02))
+                with contextlib.suppress(TransitionNotAllowed):
+                    function(job.pk)
+
+        assert race(*[partial(strike, act), partial(strike, deadlines.enforce)] * 4) == [None] * 8
+        for job in several:
+            deadlines.enforce(job.pk)  # all may have come too early, or too late
+            job.refresh_from_db()
+            assert job.transitions.count() == job.revision
+        last = [job.transitions.order_by("revision").last() for job in several]
+        moved = [TestOneEnding.ENDINGS[job.state] for job in several]
+        for position, whose in enumerate(("client", "seller", "fees")):
+            assert money("none")[whose] - before[whose] == sum(each[position] for each in moved)
+        assert [(money(job)["hold"], money(job)["bond"]) for job in several] == [each[3:] for each in moved]
+        assert len({step.action for step in last}) == 2, "no race took place"
+        return zip(last, [strikes[job.pk] for job in several], strict=True)
+
+    @pytest.mark.parametrize("rounds", [50, pytest.param(500, marks=pytest.mark.long)])
+    def test_of_a_delivery(self, race, trade, money, credit, rounds):
+        credit(trade.client, rounds * 1_000_000)
+        deliver = partial(deliveries.deliver, seller=trade.seller, content=WORK)
+
+        for step, strike in self.play(race, trade, money, "funded", deliver, times=rounds):
+            assert step.action == ("deliver" if step.occurred_at < strike else "fail")
+
+    @pytest.mark.parametrize("rounds", [20, pytest.param(500, marks=pytest.mark.long)])
+    def test_of_an_approval(self, race, trade, money, credit, rounds):
+        """Approving has no last moment: who commits first decides, and the same is paid once."""
+        credit(trade.client, rounds * 1_000_000)
+        approve = partial(jobs.approve, client=trade.client)
+
+        for step, strike in self.play(race, trade, money, "delivered", approve, times=rounds):
+            assert step.action == "approve" or step.occurred_at >= strike
 
 
 # What the table allows from `delivered` when all four knock: a revision that was asked for fails when its time is over,
