@@ -46,9 +46,7 @@ class Names:
 
     async def _ask(self, host: str, kind: str) -> list[IPv4Address | IPv6Address]:
         try:
-            answer = await self._resolver.resolve(
-                dns.name.from_text(f"{host}."), kind, raise_on_no_answer=False, search=False
-            )
+            answer = await self._resolver.resolve(dns.name.from_text(f"{host}."), kind, raise_on_no_answer=False)
         except (dns.exception.DNSException, OSError):
             return []
         return [ip_address(record.address) for record in answer]

@@ -2,6 +2,7 @@ import asyncio
 import os
 import socket
 import struct
+import threading
 import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -207,19 +208,22 @@ class TestReuse:
 
     def test_not_after_words_that_came_unasked(self):
         """What a receiver says between two requests never answers the second."""
-        said = []
+        answered, said = threading.Event(), threading.Event()
 
         def behave(connection: socket.socket) -> None:
             strangers.request_on(connection)
             connection.sendall(OK)
-            if not said:
-                said.append(connection.sendall(b"HTTP/1.1 500 Unasked\r\nContent-Length: 0\r\n\r\n"))
+            if not said.is_set():
+                answered.wait(10)
+                connection.sendall(b"HTTP/1.1 500 Unasked\r\nContent-Length: 0\r\n\r\n")
+                said.set()
             strangers.request_on(connection)
 
         async def post_twice(url: str) -> list[int]:
             async with egress.Client() as client:
                 first = await client.post(url, headers={}, body=b"{}")
-                while not said:
+                answered.set()
+                while not said.is_set():
                     await asyncio.sleep(0.01)
                 await asyncio.sleep(0.05)
                 second = await client.post(url, headers={}, body=b"{}")

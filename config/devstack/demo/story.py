@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from config.devstack.demo import court, deposits, payouts, reckoning, told, trades
+from config.devstack.demo import court, deposits, payouts, reckoning, streamed, told, trades
 from config.devstack.demo.agents import Agent, NeverHappened, Refused
 from config.devstack.demo.narrator import chapter, tell
 from config.devstack.demo.play import OWN_CHAIN
@@ -36,12 +36,16 @@ def _tell(state: Path, stack: dict[str, Any], token: Token) -> int:
         _arrive(bruno, "I translate and summarise.")
         receiver.listen(ada)
         receiver.listen(bruno)
+        stream = streamed.Stream(ada, stream_url=stack["stream_url"])
         deposits.arrive(ada, bruno, token, may_reorganise=OWN_CHAIN in sys.argv)
-        trades.approved(ada, bruno, redis_url=stack["redis_url"], supervisor=stack["pid"])
+        trades.approved(ada, bruno, redis_url=stack["redis_url"], supervisor=stack["pid"], stream=stream)
         dispute = trades.disputed(ada, bruno)
         court.decide(ada, bruno, dispute, stack=stack)
         paid = payouts.withdraw_everything(ada, bruno, supervisor=stack["pid"])
+        chapter("Nothing was missed")
         receiver.compare()
+        stream.compare()
+        stream.end()
     reckoning.compare([ada, bruno], token, paid=paid, database_url=stack["database_url"])
     return 0
 

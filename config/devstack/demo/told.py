@@ -5,13 +5,13 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
 from config.devstack.demo.agents import PATIENCE_SECONDS, Agent
-from config.devstack.demo.narrator import chapter, tell
+from config.devstack.demo.narrator import tell
 from config.devstack.processes import dies_with_us
 from config.devstack.state import PROJECT
 
@@ -32,7 +32,7 @@ class Receiver:
     def listen(self, agent: Agent) -> None:
         """Register for everything that the agent is told from now on."""
         path = f"/{agent.handle}"
-        self._since[agent] = _last(agent)
+        self._since[agent] = last(agent)
         endpoint = agent.post("/webhook-endpoints", {"url": self._url + path})
         print(json.dumps({"path": path, "secret": endpoint["secret"]}), file=self._process.stdin, flush=True)
         tell(agent.name, f"registers {endpoint['url']} for webhooks, and keeps the secret that signs them")
@@ -43,30 +43,18 @@ class Receiver:
 
         :raises ToldOtherwise: if something is missing, or was not listed, or is not the same
         """
-        chapter("Nothing was missed")
         for agent, since in self._since.items():
             self._compare(agent, since)
 
     def _compare(self, agent: Agent, since: str) -> None:
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            listed = {event["id"]: event for event in _events(agent, after=since)}
-            taken = self._taken(agent)
-            got = {entry["event"]["id"]: entry["event"] for entry in taken}
-            if listed == got or time.monotonic() > give_up:
-                break
-            time.sleep(0.3)
-        missing, strange = listed.keys() - got.keys(), got.keys() - listed.keys()
-        changed = {number for number in listed.keys() & got.keys() if listed[number] != got[number]}
-        if missing or strange or changed:
-            raise ToldOtherwise(f"{agent.name}: missing {missing}, never listed {strange}, not the same {changed}")
+        count = len(agree(agent, since, lambda: [entry["event"] for entry in self._taken(agent)]))
+        taken = self._taken(agent)
         # A message keeps its id in every attempt, and no other has it.
-        messages = {entry["id"]: entry["event"]["id"] for entry in taken}
         pairs = {(entry["id"], entry["event"]["id"]) for entry in taken}
-        if not len(messages) == len(set(messages.values())) == len(pairs) == len(listed):
-            raise ToldOtherwise(f"{agent.name}: {len(listed)} events came as {len(messages)} messages: {sorted(pairs)}")
-        again = f", {len(taken) - len(got)} of them again after the kill" if len(taken) > len(got) else ""
-        tell(agent.name, f"got {len(got)} events as webhooks{again}: each exactly as /v1/events lists it, none else")
+        if not len(pairs) == len({message for message, _ in pairs}) == len({event for _, event in pairs}) == count:
+            raise ToldOtherwise(f"{agent.name}: {count} events came as {len(pairs)} messages: {sorted(pairs)}")
+        again = f" ({len(taken) - count} came twice, with the same id)" if len(taken) > count else ""
+        tell(agent.name, f"got {count} events as webhooks{again}: each exactly as /v1/events lists it, none else")
 
     def _taken(self, agent: Agent) -> list[dict[str, Any]]:
         lines = self._file.read_text().splitlines()
@@ -93,6 +81,32 @@ def receiver(state: Path) -> Iterator[Receiver]:
         process.wait()
 
 
+def agree(agent: Agent, since: str, heard: Callable[[], list[dict[str, Any]]]) -> list[str]:
+    """
+    Wait until an agent has heard all that `/v1/events` lists after a cursor, JSON for JSON; answer their ids, in order.
+
+    :raises ToldOtherwise: if something is missing, or was not listed, or is not the same
+    """
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        listed = {event["id"]: event for event in _events(agent, after=since)}
+        got = {event["id"]: event for event in heard()}
+        if listed == got:
+            return list(listed)
+        if time.monotonic() > give_up:
+            break
+        time.sleep(0.3)
+    missing, strange = sorted(listed.keys() - got.keys()), sorted(got.keys() - listed.keys())
+    changed = sorted(number for number in listed.keys() & got.keys() if listed[number] != got[number])
+    raise ToldOtherwise(f"{agent.name}: missing {missing}, never listed {strange}, not the same {changed}")
+
+
+def last(agent: Agent) -> str:
+    """The cursor of what the agent was told last."""
+    events = _events(agent, after="")
+    return events[-1]["cursor"] if events else ""
+
+
 def _line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip() if process.stdout else ""
 
@@ -104,8 +118,3 @@ def _events(agent: Agent, *, after: str) -> list[dict[str, Any]]:
         found += page
         after = page[-1]["cursor"]
     return found
-
-
-def _last(agent: Agent) -> str:
-    events = _events(agent, after="")
-    return events[-1]["cursor"] if events else ""

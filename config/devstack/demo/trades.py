@@ -10,13 +10,14 @@ from config.devstack.demo import kills, outage
 from config.devstack.demo.agents import Agent, Refused
 from config.devstack.demo.money import short
 from config.devstack.demo.narrator import aside, chapter, tell
+from config.devstack.demo.streamed import Stream
 
 PRICE, BOND = "25.000000", "2.500000"
 ASKED, COUNTERED = "22.000000", PRICE
 SECOND_PRICE, SECOND_BOND = "40.000000", "4.000000"
 
 
-def approved(ada: Agent, bruno: Agent, *, redis_url: str, supervisor: int) -> None:
+def approved(ada: Agent, bruno: Agent, *, redis_url: str, supervisor: int, stream: Stream) -> None:
     """Trade one: offer, counter-offer, agreement, funding, work, an outage, approval."""
     chapter("Trade one: done and approved")
     listing = bruno.post(
@@ -57,6 +58,7 @@ def approved(ada: Agent, bruno: Agent, *, redis_url: str, supervisor: int) -> No
         doorbell.flushall()
     tell("someone", "wipes Redis (FLUSHALL): rows are the truth, Redis is only the doorbell")
     victims = kills.workers(supervisor=supervisor)
+    stream.cut()
 
     _deliver(bruno, job, {"summary": "Money is held until the work is accepted.", "claims": 3})
     kills.wait_for_other_workers(victims, supervisor=supervisor)
