@@ -2,7 +2,6 @@ import asyncio
 import json
 import os
 import socket
-import threading
 import time
 
 import pytest
@@ -191,6 +190,16 @@ class TestRingWithoutRedis:
 
         assert max(seconds for seconds in waited if seconds is not None) <= doorbell.PATIENCE_SECONDS
 
+    def test_connects_no_second_time(self, blackhole, alice):
+        """The client's own default is three more tries with seconds between them."""
+        blackhole.setblocking(False)
+
+        tell(alice)
+
+        blackhole.accept()
+        with pytest.raises(BlockingIOError):
+            blackhole.accept()
+
     def test_the_event_is_recorded_all_the_same(self, nobody, alice):
         tell(alice)
 
@@ -225,6 +234,7 @@ class Proxy:
         self.url = redis.connection.parse_url(settings.REDIS_URL)
         self.server = None
         self.writers = []
+        self.deaf = set()
 
     async def start(self, port=0):
         self.server = await asyncio.start_server(self._serve, "127.0.0.1", port)
@@ -240,17 +250,21 @@ class Proxy:
     async def _serve(self, reader, writer):
         there, back = await asyncio.open_connection(self.url["host"], self.url.get("port", 6379))
         self.writers += [writer, back]
-        await asyncio.gather(_copy(reader, back), _copy(there, writer))
+        await asyncio.gather(self._copy(reader, back), self._copy(there, writer))
 
+    def forget(self):
+        """Stay connected to everybody, and hand nothing on any more: as a firewall that forgot them."""
+        self.deaf |= set(self.writers)
 
-async def _copy(reader, writer):
-    try:
-        while chunk := await reader.read(4096):
-            writer.write(chunk)
-            await writer.drain()
-    except OSError:
-        pass
-    writer.close()
+    async def _copy(self, reader, writer):
+        try:
+            while chunk := await reader.read(4096):
+                if writer not in self.deaf:
+                    writer.write(chunk)
+                    await writer.drain()
+        except OSError:
+            pass
+        writer.close()
 
 
 class TestListen:
@@ -282,28 +296,23 @@ class TestListen:
 
         assert asyncio.run(hear()) == ([alice.pk], True, [alice.pk])
 
-    def test_leaves_a_redis_that_says_nothing(self, blackhole, monkeypatch):
-        """A connection that is dead without a word, as behind a firewall that forgot it, would never end by itself."""
-        monkeypatch.setattr(doorbell, "QUIET_SECONDS", 0.05)
-        monkeypatch.setattr(doorbell, "FIRST_RETRY_SECONDS", 0.01)
-        connections = []
-
-        def accept():
-            while len(connections) < 3:
-                connections.append(blackhole.accept()[0])
-
-        accepting = threading.Thread(target=accept, daemon=True)
-        accepting.start()
+    def test_leaves_a_connection_that_says_nothing(self, alice, settings, monkeypatch):
+        """One that is dead without a word would never end by itself."""
+        monkeypatch.setattr(doorbell, "QUIET_SECONDS", 0.2)
+        given = settings.REDIS_URL
 
         async def hear():
+            proxy = Proxy()
+            settings.REDIS_URL = await proxy.start()
             bells = doorbell.listen()
-            hearing = asyncio.ensure_future(anext(bells))
-            await asyncio.to_thread(accepting.join, 10)
-            hearing.cancel()
+            await _until_heard(bells, [alice.pk], given)
+            proxy.forget()
+            again = await _until_heard(bells, [alice.pk], given)
+            await bells.aclose()
+            await proxy.hang_up()
+            return again
 
-        asyncio.run(hear())
-
-        assert len(connections) == 3
+        assert asyncio.run(hear()) == [alice.pk]
 
     @pytest.mark.parametrize("junk", ["", "{", "7", "[7]", '["x"]', '{"a": 1}', b"\xff"])
     def test_passes_over_what_is_no_list_of_agents(self, junk, alice):

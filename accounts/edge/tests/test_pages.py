@@ -11,7 +11,6 @@ from accounts import clock
 from accounts.edge.pages import page
 from accounts.edge.tests import views
 from accounts.errors import Invalid
-from accounts.events import log
 from accounts.models import Event
 
 pytestmark = pytest.mark.django_db
@@ -26,7 +25,9 @@ def at():
 def tell(alice, at):
     def tell(count, *, seconds=0):
         for _ in range(count):
-            log.record("test.note", to=[alice.pk], data={}, at=at + timedelta(seconds=seconds))
+            Event.objects.create(
+                recipient=alice, type="test.note", data={}, occurred_at=at + timedelta(seconds=seconds)
+            )
 
     return tell
 

@@ -10,13 +10,12 @@ from django.urls import include, path
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from accounts import clock, ids
+from accounts import ids
 from accounts.edge.fields import Bps, JsonObject, MoneyField, Nothing, Strict, Text, Truth, Whole
 from accounts.edge.pages import page
 from accounts.edge.parsing import BoundedMultipart, StrictJson
 from accounts.edge.views import AgentView, PublicView
 from accounts.errors import Conflict, DomainError, Paused
-from accounts.events import log
 from accounts.models import Event
 
 _TOUCH = "UPDATE accounts_agent SET description = description || '.' WHERE handle = %s"
@@ -172,7 +171,7 @@ class Odd(DomainError):
 
 
 def note(agent_id: UUID, kind: str = "test.note") -> None:
-    log.record(kind, to=[agent_id], data={}, at=clock.now())
+    Event.objects.create(recipient_id=agent_id, type=kind, data={})
 
 
 def notes() -> int:
