@@ -27,7 +27,7 @@ class Application(NamedTuple):
     command: tuple[str | Path, ...]
 
 
-def table(*, port: int) -> tuple[Application, ...]:
+def table(*, port: int, stream_port: int = 0) -> tuple[Application, ...]:
     """List the processes of architecture.md."""
     celery = (BINARIES / "celery", "--app", "config.celery")
     return (
@@ -39,6 +39,16 @@ def table(*, port: int) -> tuple[Application, ...]:
                 *("--respawn-failed-workers", "--workers-kill-timeout", "4", "--no-ws"),
             ),
         ),
+        Application(
+            "stream",
+            (
+                *(BINARIES / "granian", "--interface", "asginl", "config.asgi:application"),
+                *("--host", "127.0.0.1", "--port", str(stream_port), "--workers", "1"),
+                # An open stream is a request that is being answered: more of them than the process has seats.
+                *("--backlog", "4096", "--backpressure", "4096"),
+                *("--respawn-failed-workers", "--workers-kill-timeout", "4", "--no-ws"),
+            ),
+        ),
         Application("worker", (*celery, *_worker("worker", "deadlines,chain,default", "prefork", 2))),
         Application("webhooks", (*celery, *_worker("webhooks", "webhooks", "prefork", 1))),
         Application("treasury", (*celery, *_worker("treasury", "treasury", "prefork", 1))),
@@ -46,7 +56,7 @@ def table(*, port: int) -> tuple[Application, ...]:
     )
 
 
-def wanted(*, port: int) -> tuple[Application, ...]:
+def wanted(*, port: int, stream_port: int = 0) -> tuple[Application, ...]:
     """
     List those that `PROCESSES` names: all without it, and with `none` only the servers run.
 
@@ -54,7 +64,7 @@ def wanted(*, port: int) -> tuple[Application, ...]:
 
     :raises StackFailed: if it names one that there is not
     """
-    known = table(port=port)
+    known = table(port=port, stream_port=stream_port)
     names = os.environ.get("PROCESSES", "").replace(",", " ").split() or [application.name for application in known]
     if names == ["none"]:
         return ()
@@ -87,16 +97,17 @@ def environment(state: State, servers: Servers, *, process: str) -> dict[str, st
 
 
 # --- starting ---------------------------------------------------------------------------------------------------------
-def start(supervisor: Supervisor, servers: Servers, *, port: int) -> None:
+def start(supervisor: Supervisor, servers: Servers, *, port: int, stream_port: int) -> None:
     """Start all of them at once and wait until each is at work."""
     supervisor.layer()
     state = supervisor.state
     children = {}
-    for application in wanted(port=port):
+    for application in wanted(port=port, stream_port=stream_port):
         env = environment(state, servers, process=application.name)
         children[application.name] = supervisor.start(application.name, _recipe(application, state, env))
     ready: dict[str, Callable[[], bool]] = {
         "web": lambda: answers(f"http://127.0.0.1:{port}/readyz"),
+        "stream": lambda: answers(f"http://127.0.0.1:{stream_port}/readyz"),
         "worker": _takes_tasks("worker", servers.redis_url),
         "webhooks": _takes_tasks("webhooks", servers.redis_url),
         "treasury": _takes_tasks("treasury", servers.redis_url),

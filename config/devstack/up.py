@@ -48,15 +48,15 @@ def started(state: State) -> Iterator[Stack]:
     """
     supervisor = Supervisor(state, say=say)
     with supervisor.running():
-        port = _port()
+        port, stream_port = _port(), ports.remembered(state, "stream")
         state.remove("stack.json")
         say(f"Starting PostgreSQL, Redis and the chain (state: {state.root})")
         addresses = servers.start(supervisor)
         _prepare(supervisor, addresses)
         say(f"Starting {', '.join(one.name for one in applications.wanted(port=port)) or 'no process'}")
-        applications.start(supervisor, addresses, port=port)
+        applications.start(supervisor, addresses, port=port, stream_port=stream_port)
         supervisor.tell_guard(f"x {state.root / 'stack.json'}")
-        _write_stack(state, addresses, port=port)
+        _write_stack(state, addresses, port=port, stream_port=stream_port)
         try:
             yield Stack(supervisor, addresses)
         finally:
@@ -86,11 +86,13 @@ def _prepare(supervisor: Supervisor, addresses: Servers) -> None:
     supervisor.run("preparation", [sys.executable, "-m", "config.devstack.preparation"], env=env)
 
 
-def _write_stack(state: State, addresses: Servers, *, port: int) -> None:
+def _write_stack(state: State, addresses: Servers, *, port: int, stream_port: int) -> None:
     web = f"http://127.0.0.1:{port}"
+    streams = any(one.name == "stream" for one in applications.wanted(port=port))
     stack = {
         "web_url": web,
-        "stream_url": web,
+        # Without the process, the web serves the same address as well as it can.
+        "stream_url": f"http://127.0.0.1:{stream_port}" if streams else web,
         "database_url": addresses.database_url,
         "redis_url": addresses.redis_url,
         "chain_rpc_url": addresses.chain_rpc_url,
@@ -112,6 +114,7 @@ def _print_addresses(state: State) -> None:
 Bailee is running.
 
   API          {web}/v1
+  Stream       {stack["stream_url"]}/v1/events/stream
   API docs     {web}/docs        (OpenAPI 3.1: {web}/v1/openapi.json)
   Admin        {web}/admin/      user {stack["admin"]["username"]}, password {stack["admin"]["password"]}
                and a code: {_named_state(state)}{sys.executable} -m config.devstack code admin

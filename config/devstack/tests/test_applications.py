@@ -8,7 +8,9 @@ class TestWanted:
     def test_is_everything_by_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PROCESSES", "")
 
-        assert [one.name for one in applications.wanted(port=1)] == ["web", "worker", "webhooks", "treasury", "beat"]
+        assert [one.name for one in applications.wanted(port=1)] == [
+            *("web", "stream", "worker", "webhooks", "treasury", "beat")
+        ]
 
     def test_is_what_was_named_in_the_order_of_the_table(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PROCESSES", "beat, treasury")

@@ -23,7 +23,12 @@ from config.devstack.tests.conftest import SERVER_VARIABLES, START_SECONDS, Up, 
 # One worker of the test run: the stack is started once.
 pytestmark = pytest.mark.xdist_group("stack")
 CELERY = ("worker", "webhooks", "treasury")
-APPLICATIONS = {"web": "granian", **{name: f"{name}@bailee" for name in CELERY}, "beat": " beat "}
+APPLICATIONS = {
+    "web": "config.wsgi",
+    "stream": "config.asgi",
+    **{name: f"{name}@bailee" for name in CELERY},
+    "beat": " beat ",
+}
 
 
 @pytest.fixture
@@ -77,7 +82,8 @@ class TestUp:
 
         assert stack["pid"] == up.process.pid
         assert answers(f"{stack['web_url']}/readyz")
-        assert answers(f"{stack['stream_url']}/v1/openapi.json")
+        assert answers(f"{stack['stream_url']}/readyz")
+        assert not answers(f"{stack['stream_url']}/v1/openapi.json")
         for role in people.ROLES:
             assert set(stack[role]) == {"username", "password", "totp_secret"}
             assert len(base64.b32decode(stack[role]["totp_secret"])) == 20
@@ -135,7 +141,8 @@ class TestUp:
             return set(after) == set(before) and not set(after.values()) & set(before.values())
 
         assert wait_for(all_are_new, seconds=20)
-        assert wait_for(lambda: answers(f"{stack['web_url']}/readyz"), seconds=60)
+        for url in (stack["web_url"], stack["stream_url"]):
+            assert wait_for(lambda url=url: answers(f"{url}/readyz"), seconds=60)
 
     def test_ends_on_term_within_ten_seconds_and_goes_on_from_there(self, stack: dict[str, Any], up: Up) -> None:
         with psycopg.connect(stack["database_url"]) as database:
