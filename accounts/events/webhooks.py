@@ -22,6 +22,8 @@ from accounts.models import Agent, WebhookDelivery, WebhookEndpoint
 MAX_URL = 2_048
 MAX_TYPES = 50
 OVERLAP = timedelta(hours=24)
+# Whoever has so many does not ask how many more.
+MOST_COUNTED, MOST_COUNTED_OF_ONE = 10_000, 1_000
 
 # Why an endpoint is disabled; further words are the agent's business.
 BY_AGENT, GONE, FAILING = "by_agent", "gone", "failing"
@@ -210,9 +212,11 @@ def health() -> dict[str, Any]:
 
     `{enabled, failing, disabled, pending, due, oldest_due_at}`: failing ones are enabled; `due` are the deliveries that
     should have been sent by now, the first since `oldest_due_at`; a receiver that asked for patience delays its own.
+    Counting stops at 10,000 pending and at 1,000 due to one endpoint.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_HEALTH, {"enabled": State.ENABLED, "disabled": State.DISABLED})
+        bounds = {"most": MOST_COUNTED, "most_of_one": MOST_COUNTED_OF_ONE}
+        cursor.execute(_HEALTH, {"enabled": State.ENABLED, "disabled": State.DISABLED, **bounds})
         row = cursor.fetchone()
         return dict(zip([column.name for column in cursor.description], row, strict=True))
 
@@ -293,19 +297,24 @@ _END_STRAYS = """
     ) endpoint
     WHERE delivery.endpoint_id = endpoint.id AND delivery.state = 'pending'
 """
-# Per endpoint a look at the front of its own queue: what waits for later is not read.
+# Per endpoint a look at the front of its own queue, by the index: what waits for later is not read.
 _HEALTH = """
     SELECT count(*) FILTER (WHERE endpoint.state = %(enabled)s) AS enabled,
            count(*) FILTER (WHERE endpoint.state = %(enabled)s AND endpoint.failing_since IS NOT NULL) AS failing,
            count(*) FILTER (WHERE endpoint.state = %(disabled)s) AS disabled,
-           (SELECT count(*) FROM accounts_webhookdelivery WHERE state = 'pending') AS pending,
+           (SELECT count(*) FROM (
+               SELECT FROM accounts_webhookdelivery WHERE state = 'pending' LIMIT %(most)s
+           ) counted) AS pending,
            coalesce(sum(queue.due), 0)::bigint AS due,
            min(greatest(queue.oldest, endpoint.held_until)) AS oldest_due_at
     FROM accounts_webhookendpoint endpoint
     LEFT JOIN LATERAL (
-        SELECT count(*) AS due, min(next_attempt_at) AS oldest FROM accounts_webhookdelivery
-        WHERE endpoint_id = endpoint.id AND state = 'pending' AND next_attempt_at <= clock_timestamp()
-          AND (leased_until IS NULL OR leased_until <= clock_timestamp())
+        SELECT count(*) AS due, min(next_attempt_at) AS oldest FROM (
+            SELECT next_attempt_at FROM accounts_webhookdelivery
+            WHERE endpoint_id = endpoint.id AND state = 'pending' AND next_attempt_at <= statement_timestamp()
+              AND (leased_until IS NULL OR leased_until <= statement_timestamp())
+            ORDER BY next_attempt_at LIMIT %(most_of_one)s
+        ) front
     ) queue ON endpoint.state = %(enabled)s
-        AND (endpoint.held_until IS NULL OR endpoint.held_until <= clock_timestamp())
+        AND (endpoint.held_until IS NULL OR endpoint.held_until <= statement_timestamp())
 """

@@ -27,18 +27,24 @@ def tell(agent, times=1):
         log.record("job.funded", to=[agent.pk], data={}, at=clock.now())
 
 
-def elsewhere(function):
-    """Call it on another connection, as another process would, and wait for it."""
-    outcome = []
+def started(function):
+    """Call it on another connection, as another process would."""
 
     def run():
         try:
-            outcome.append(function())
+            function()
         finally:
             connections.close_all()
 
     thread = threading.Thread(target=run)
     thread.start()
+    return thread
+
+
+def elsewhere(function):
+    """Call it so, and wait for it."""
+    outcome = []
+    thread = started(lambda: outcome.append(function()))
     thread.join(timeout=30)
     assert not thread.is_alive(), "it waits for us"
     return outcome[0]
@@ -98,6 +104,27 @@ class TestRedelivery:
         deliveries.record(answered(parcel, 200))
         delivery.refresh_from_db()
         assert (delivery.state, delivery.attempts) == ("delivered", 1)
+
+    @pytest.mark.parametrize("whole", [False, True], ids=["of_one", "since"])
+    def test_leaves_nothing_pending_when_the_endpoint_is_disabled_meanwhile(self, alice, endpoint, monkeypatch, whole):
+        tell(alice)
+        delivery = WebhookDelivery.objects.get()
+        enabled, other = webhooks.require_enabled, []
+
+        def hold_still(row):
+            enabled(row)
+            other.append(started(lambda: webhooks.change(endpoint.pk, agent=alice, state="disabled")))
+            other[0].join(timeout=0.5)  # it waits for us, or has done its worst
+
+        monkeypatch.setattr(webhooks, "require_enabled", hold_still)
+        if whole:
+            redeliveries.since(endpoint.pk, agent=alice, since=clock.now() - timedelta(hours=1))
+        else:
+            redeliveries.again(delivery.pk, agent=alice)
+        other[0].join()
+
+        delivery.refresh_from_db()
+        assert (delivery.state, delivery.last_error) == ("failed", "endpoint_disabled")
 
     def test_by_four_beside_four_workers_leaves_every_lease_with_its_worker(self, alice, endpoint, race):
         tell(alice, times=10)

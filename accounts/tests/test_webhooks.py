@@ -162,7 +162,7 @@ class TestRecorded:
 
         assert WebhookDelivery.objects.get().endpoint == endpoint
 
-    @profile(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @profile(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         filters=st.lists(st.lists(st.sampled_from(sorted(types.ALL)), max_size=6), min_size=1, max_size=4),
         told=st.lists(st.sampled_from(sorted(types.ALL - {"webhook.test"})), min_size=1, max_size=6),
