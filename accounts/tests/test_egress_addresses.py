@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts.errors import Invalid
-from accounts.events import addresses, destinations, egress
+from accounts.events import addresses, destinations, egress, names
 from accounts.tests import strangers
 
 # Written so that some parser or other reads an address of ours, or a way around the rules.
@@ -94,6 +94,14 @@ def canary(listening: strangers.Canary, monkeypatch: pytest.MonkeyPatch) -> stra
 @pytest.fixture(autouse=True)
 def _as_in_production(settings) -> None:
     settings.EGRESS_LOOPBACK = False
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, the name server of a test takes its time, too."""
+    monkeypatch.setattr(egress, "CONNECT_SECONDS", 60.0)
+    monkeypatch.setattr(names, "LOOKUP_SECONDS", 30.0)
+    monkeypatch.setattr(names, "SERVER_SECONDS", 10.0)
 
 
 def words_of(client: egress.Client, urls: Iterable[str]) -> list[str]:

@@ -22,6 +22,14 @@ def allow(monkeypatch: pytest.MonkeyPatch):
     return lambda *ports: monkeypatch.setattr(destinations, "PORTS", {443, 8443, *ports})
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, the name server of a test takes its time, too."""
+    monkeypatch.setattr(egress, "CONNECT_SECONDS", 60.0)
+    monkeypatch.setattr(names, "LOOKUP_SECONDS", 30.0)
+    monkeypatch.setattr(names, "SERVER_SECONDS", 10.0)
+
+
 def posted(client: egress.Client, *urls: str) -> list[str]:
     """A status, or the word of a failure, for each, one after another."""
 
@@ -262,12 +270,13 @@ class TestNames:
 
             assert posted(egress.Client(), f"https://{NAME}/") == ["dns"]
 
-    def test_the_next_name_server_is_asked(self, authority, settings, allow):
+    def test_the_next_name_server_is_asked(self, authority, settings, allow, monkeypatch):
         with (
             Receiver(answering(OK), tls=authority.server([NAME]), address="127.0.0.2") as receiver,
             NameServer({NAME: [["127.0.0.2"]]}) as server,
         ):
             allow(receiver.port)
+            monkeypatch.setattr(names, "SERVER_SECONDS", 0.3)
             settings.EGRESS_NAMESERVERS = ["127.0.0.1:1", server.address]
 
             words = posted(strangers.client("127.0.0.2", trusting=authority.trusted()), receiver.url(NAME))
