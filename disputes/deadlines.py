@@ -36,9 +36,7 @@ def enforce(dispute_id: UUID, *, at: datetime | None = None) -> Dispute | None:
     except NotFound:
         return None
     at = lifecycle.moment(at)
-    if incidents.standing_since() is not None:
-        return None
-    if dispute.due_at is None or at < dispute.due_at:
+    if dispute.stands_since or dispute.due_at is None or at < dispute.due_at:
         return None
     match lifecycle.due_action(dispute, at):
         case Action.GO_UNANSWERED:

@@ -6,6 +6,7 @@ from accounts import clock
 from disputes import cases, deadlines, questions
 from disputes.models import Dispute, DisputeTransition
 from disputes.tests.conftest import DAY, HOUR, PROPOSED, appealed, ruled
+from marketplace import incidents
 from marketplace.models import Job
 
 pytestmark = pytest.mark.django_db
@@ -136,6 +137,25 @@ class TestEnforceDue:
         case = deadlines.enforce(case.pk, at=case.remind_at)
 
         assert (case.due_attempts, case.due_retry_at) == (0, None)  # the next clock is not late for it
+
+    def test_takes_nothing_while_clocks_stand_still(self, case_at):
+        case = case_at("awaiting_answer")
+        incident = incidents.start(reason="The data centre is on fire.")
+
+        assert deadlines.enforce_due() == 0
+        assert deadlines.enforce(case.pk) is None
+
+        incidents.end(incident.pk)
+        assert deadlines.enforce_due() == 1
+        assert steps(case)[-1] == "go_unanswered"
+
+    def test_takes_nothing_where_an_incident_begins_meanwhile(self, case_at, monkeypatch):
+        case = case_at("awaiting_answer")
+        incidents.start(reason="The data centre is on fire.")
+        monkeypatch.setattr(incidents, "may_fire", lambda: True)
+
+        assert deadlines.enforce_due() == 0
+        assert steps(case) == ["open"]
 
     def test_is_a_task(self):
         from disputes import tasks
