@@ -92,7 +92,7 @@ _MOVE = f"""
         SELECT moving.*, {_DEADLINE} AS deadline, {_REMIND} AS remind FROM moving
     ), questions AS (
         UPDATE disputes_question q SET answer_by = {moved("q.answer_by", start="q.asked_at")}
-        FROM due WHERE q.dispute_id = due.id AND q.answered_at IS NULL AND due.clock_stopped_at IS NOT NULL
+        FROM due WHERE q.dispute_id = due.id AND q.answered_at IS NULL AND q.answer_by > %(start)s
           AND CASE q."to" WHEN 'client' THEN due.question_to_client_by ELSE due.question_to_seller_by END IS NOT NULL
     ), written AS (
         UPDATE disputes_dispute d SET
