@@ -141,9 +141,9 @@ class Courier:
                 await self._round(self._client or strangers)
             await self._finish_what_is_in_flight()
             await self._round(strangers)
-        listening.cancel()
-        with suppress(asyncio.CancelledError):
-            await listening
+        while not listening.done():  # somebody in between may take a cancellation for an end of the connection
+            listening.cancel()
+            await asyncio.wait([listening], timeout=0.1)
 
     async def _listen(self) -> None:
         async for agents in doorbell.listen():

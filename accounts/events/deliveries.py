@@ -17,8 +17,7 @@ from uuid import UUID, uuid4
 from django.db import connection, transaction
 
 from accounts.edge.retries import retrying
-from accounts.events import webhooks
-from accounts.events.feed import Cursor, Told
+from accounts.events import feed, webhooks
 from accounts.events.parcels import EXPIRED, GONE, PER_LANE, Letter, Parcel, Result, Return, Standing
 from accounts.models import WebhookEndpoint
 
@@ -102,27 +101,30 @@ def _parcels(rows: list[dict[str, Any]], lease: UUID, begun: float) -> list[Parc
     ]
 
 
-def _told(row: dict[str, Any]) -> Told | None:
+def _told(row: dict[str, Any]) -> feed.Told | None:
     if row["xid"] is None:
         return None
-    cursor = Cursor(row["event_epoch"], int(row["xid"]), row["event_id"])
-    return Told(cursor, row["type"], json.loads(row["data"]), row["occurred_at"])
+    cursor = feed.Cursor(row["event_epoch"], int(row["xid"]), row["event_id"])
+    return feed.Told(cursor, row["type"], json.loads(row["data"]), row["occurred_at"])
 
 
-# Which endpoints have pending rows: from one endpoint to the next in the index, however many rows each has …
+# Which endpoints have pending rows, and when the first is due: from one endpoint to the next in the index, however many
+# rows each has …
 _EVERY = """
-    RECURSIVE waiting(id) AS (
-        (SELECT endpoint_id FROM accounts_webhookdelivery WHERE state = 'pending' ORDER BY endpoint_id LIMIT 1)
+    RECURSIVE waiting(id, since) AS (
+        (SELECT endpoint_id, next_attempt_at FROM accounts_webhookdelivery
+         WHERE state = 'pending' ORDER BY endpoint_id, next_attempt_at LIMIT 1)
         UNION ALL
-        SELECT (SELECT endpoint_id FROM accounts_webhookdelivery
-                WHERE state = 'pending' AND endpoint_id > waiting.id ORDER BY endpoint_id LIMIT 1)
-        FROM waiting WHERE waiting.id IS NOT NULL
+        SELECT next.endpoint_id, next.next_attempt_at FROM waiting CROSS JOIN LATERAL (
+            SELECT endpoint_id, next_attempt_at FROM accounts_webhookdelivery
+            WHERE state = 'pending' AND endpoint_id > waiting.id ORDER BY endpoint_id, next_attempt_at LIMIT 1
+        ) next
     )"""
 # … or some that the caller knows of.
 _SOME = """
-    waiting(id) AS (
-        SELECT unnest(%(endpoints)s::uuid[])
-        UNION SELECT id FROM accounts_webhookendpoint WHERE agent_id = ANY(%(agents)s::uuid[])
+    waiting(id, since) AS (
+        SELECT unnest(%(endpoints)s::uuid[]), statement_timestamp()
+        UNION SELECT id, statement_timestamp() FROM accounts_webhookendpoint WHERE agent_id = ANY(%(agents)s::uuid[])
     )"""
 
 _IS_DUE = """state = 'pending' AND next_attempt_at <= statement_timestamp()
@@ -153,7 +155,7 @@ _CLAIM = f"""
                endpoint.failing_since IS NOT NULL OR endpoint.id = ANY(%(slow)s::uuid[]) AS is_doubtful
         FROM waiting JOIN accounts_webhookendpoint endpoint ON endpoint.id = waiting.id
         CROSS JOIN LATERAL ({_FIRST_DUE}) first
-        WHERE {_IS_OPEN}
+        WHERE waiting.since <= statement_timestamp() AND {_IS_OPEN}
     ), healthy AS MATERIALIZED ({_TAKE.format(which="NOT due.is_doubtful", limit="%(limit)s")}
     ), doubtful AS MATERIALIZED ({
     _TAKE.format(
@@ -199,7 +201,7 @@ _WAITING = f"""
     WITH {_EVERY}
     SELECT count(*), min(first.since) FROM waiting JOIN accounts_webhookendpoint endpoint ON endpoint.id = waiting.id
     CROSS JOIN LATERAL ({_FIRST_DUE}) first
-    WHERE {_IS_OPEN} AND endpoint.failing_since IS NULL
+    WHERE waiting.since <= statement_timestamp() AND {_IS_OPEN} AND endpoint.failing_since IS NULL
       AND greatest(endpoint.lane_1_until, endpoint.lane_2_until, '-infinity') <= statement_timestamp()
 """
 
