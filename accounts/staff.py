@@ -33,7 +33,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Operators": (
         *("django_celery_beat.view_periodictask", "django_celery_beat.change_periodictask"),
-        *("marketplace.declare_incident", "marketplace.view_incident", "accounts.view_webhookendpoint"),
+        *("marketplace.declare_incident", "marketplace.view_incident"),
         *("accounts.view_agent", "accounts.view_alert", "escrow.view_*"),
     ),
 }

@@ -37,6 +37,7 @@ REREAD_SECONDS = 5
 SELDOM_SECONDS = 10
 # Bells that wait unheard in a queue: more of them would say nothing more, and fill Redis while no worker is there.
 MOST_WAITING = 200
+OFTEN_SECONDS = 60
 PULSE_SECONDS = 2
 TICKING_SECONDS = 15  # a beat that has not ticked for so long is not at work, though its process lives
 _TAKE = "SELECT pg_try_advisory_lock(hashtext('beat'))"
@@ -76,6 +77,7 @@ class Beat(DatabaseScheduler):
         self.lead = Lead()
         self.ticked_at = 0.0
         self._pulse: threading.Thread | None = None
+        self._unheard: set[str] = set()
         self._wall = _wall()
         self._read_at = 0.0
         super().__init__(*args, **options)
@@ -111,10 +113,18 @@ class Beat(DatabaseScheduler):
             self._do_sync()
 
     def apply_async(self, entry: Bell, producer: Any = None, advance: bool = True, **options: Any) -> Any:
-        """Ring, unless so many bells wait in the queue that nobody seems to hear them."""
-        if self._waiting(queue := entry.options["queue"]) >= MOST_WAITING:
-            log.warning("bell_not_rung: nobody hears the queue %s", queue)
+        """
+        Ring, unless so many bells wait in the queue that nobody seems to hear them.
+
+        What rings seldom rings all the same: its next bell may be a day away.
+        """
+        queue = entry.options["queue"]
+        if entry.seconds <= OFTEN_SECONDS and self._waiting(queue) >= MOST_WAITING:
+            if queue not in self._unheard:
+                log.warning("bells_not_rung: nobody hears the queue %s", queue)
+            self._unheard.add(queue)
             return None
+        self._unheard.discard(queue)
         return super().apply_async(entry, producer=producer, advance=advance, **options)
 
     def sync(self) -> None:

@@ -13,13 +13,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import redis
+from celery.beat import Scheduler
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
 from django_celery_beat.models import PeriodicTask
 
 from accounts import clock, schedules, staff
-from accounts.models import KnownTask
+from accounts.models import KnownTask, TaskRun
 from config import beat as beats
 from config.beat import Beat
 from config.celery import QUEUES, SCHEDULE, app
@@ -262,6 +263,35 @@ class TestPartsAway:
         assert set(one.ring()) == {every.task for every in SCHEDULE}
 
 
+class TestUnheard:
+    """A queue that nobody listens to: bells are dropped before they fill Redis, and no worker's clock judges them."""
+
+    def test_bells_ring_no_more_but_for_those_that_ring_seldom(self, scheduled, monkeypatch):
+        rung = []
+        monkeypatch.setattr(Scheduler, "apply_async", lambda self, entry, **_: rung.append(entry.task))
+        monkeypatch.setattr(Beat, "_ensure_connected", lambda self: None)
+        monkeypatch.setattr(Beat, "_waiting", lambda self, queue: beats.MOST_WAITING if queue == "deadlines" else 0)
+        monkeypatch.setattr(beats, "pulse", lambda beat: None)
+        all_rang(timedelta(days=2))
+        one = Beat(app=app)
+
+        while one.tick() == 0:
+            pass
+        one.lead.give_up()
+
+        unheard = {every.task for every in SCHEDULE if every.queue == "deadlines" and every.seconds <= 60}
+        assert unheard
+        assert set(rung) == {every.task for every in SCHEDULE} - unheard
+
+    def test_bells_have_no_moment_of_expiry(self, beat):
+        PeriodicTask.objects.filter(name=HOURLY).update(expire_seconds=30)
+
+        one = beat()
+        one.tick()
+
+        assert "expires" not in one.schedule[HOURLY].options
+
+
 class TestHeartbeat:
     @pytest.fixture
     def server(self):
@@ -318,13 +348,14 @@ class Bells:
         self.children: list[subprocess.Popen] = []
         self.log = log
 
-    def start(self) -> subprocess.Popen:
+    def start(self, *program: str) -> subprocess.Popen:
+        """Start a beat, or another program of Celery's."""
         database = settings.DATABASES["default"]
         at = f"{database['HOST']}:{database['PORT']}"
         url = f"postgres://{database['USER']}:{database['PASSWORD']}@{at}/{connection.settings_dict['NAME']}"
         env = {**os.environ, "DATABASE_URL": url, "REDIS_URL": self.url, "BAILEE_PROCESS": "beat"}
         child = subprocess.Popen(
-            [sys.executable, "-m", "celery", "--app", "config.celery", "beat", "--loglevel", "WARNING", "--pidfile="],
+            [sys.executable, "-m", "celery", "--app", "config.celery", *(program or ("beat", "--pidfile="))],
             cwd=settings.BASE_DIR,
             env=env,
             stdout=self.log,
@@ -399,3 +430,14 @@ class TestProcesses:
         until(lambda: bells.rung()[EVERY_SECOND] >= 2)
         assert leaders() == {child.pid}
         assert child.poll() is None
+
+    def test_of_workers_write_down_how_tasks_ran(self, bells):
+        bells.start("worker", "--queues", "default", "--pool", "prefork", "--concurrency", "1", "--without-mingle")
+        bells.start()
+
+        until(lambda: TaskRun.objects.filter(task="accounts.tasks.tell_alerts", runs__gte=1).exists())
+
+        row = TaskRun.objects.get(task="accounts.tasks.tell_alerts")
+        assert (row.failures, row.last_error) == (0, "")
+        assert row.started_at <= row.finished_at
+        assert row.duration_ms >= 0

@@ -47,13 +47,6 @@ class TestSetupSchedules:
         assert found == {(every.seconds, every.task, every.queue) for every in SCHEDULE}
         assert PeriodicTask.objects.count() == len(SCHEDULE)
 
-    def test_lets_a_bell_that_nobody_heard_die_away(self):
-        install()
-
-        expiries = dict(PeriodicTask.objects.values_list("task", "expire_seconds"))
-        assert expiries[FIRST] == 30
-        assert expiries["escrow.tasks.check_books"] == 86_400
-
     def test_a_second_run_changes_nothing(self):
         install()
         before = rows()
@@ -89,7 +82,7 @@ class TestSetupSchedules:
         row = PeriodicTask.objects.get(name=FIRST)
         assert (row.interval.every, row.interval.period, row.enabled, row.one_off) == (1, "seconds", True, False)
         assert (row.args, row.kwargs, row.start_time, row.expires, row.queue) == ("[]", "{}", None, None, "deadlines")
-        assert (row.expire_seconds, row.crontab_id) == (30, None)
+        assert (row.expire_seconds, row.crontab_id) == (None, None)
         assert AuditRecord.objects.filter(action="command.setup_schedules").latest("id").facts["repaired"] == 1
 
     def test_removes_every_row_that_the_table_does_not_name(self):

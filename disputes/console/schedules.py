@@ -47,8 +47,8 @@ def take_off(site: admin.AdminSite) -> None:
 @for_staff_who(READ)
 @require_GET
 def tasks(request: Any) -> HttpResponse:
-    """Show every periodic task."""
-    clocks = clockwork.read()
+    """Show every periodic task, first those with something wrong."""
+    clocks = sorted(clockwork.read(), key=lambda one: not one.wrong)
     return page(
         request,
         "admin/clockwork/tasks.html",

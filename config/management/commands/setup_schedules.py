@@ -9,14 +9,20 @@ from accounts import audit, schedules
 from accounts.models import KnownTask
 from config.celery import SCHEDULE, Every
 
-# A bell that nobody heard for so long is dropped, so that queues do not fill up: the next one says the same. Long
-# enough for hosts whose clocks differ, or every bell would be late.
-SHORTEST_EXPIRY_SECONDS = 30
 MARK = "default schedule"
-# What is nobody's to set, by its column: the same for every task.
+# What is nobody's to set, by its column: the same for every task. The beat drops bells that nobody hears by their
+# number: a moment of expiry would be judged by each worker's own clock.
 _FIXED: dict[str, Any] = {
     **{"crontab": None, "solar": None, "clocked": None, "one_off": False, "start_time": None, "expires": None},
-    **{"args": "[]", "kwargs": "{}", "headers": "{}", "exchange": None, "routing_key": None, "priority": None},
+    **{
+        "expire_seconds": None,
+        "args": "[]",
+        "kwargs": "{}",
+        "headers": "{}",
+        "exchange": None,
+        "routing_key": None,
+        "priority": None,
+    },
 }
 
 
@@ -65,7 +71,6 @@ def _make(every: Every) -> str:
             queue=every.queue,
             interval=schedules.interval_of(every.seconds),
             description=MARK,
-            expire_seconds=max(every.seconds, SHORTEST_EXPIRY_SECONDS),
         )
         return "made"
     wanted = {**_FIXED, "queue": every.queue}  # where a task is heard is said by the code
@@ -73,8 +78,6 @@ def _make(every: Every) -> str:
         wanted["interval"] = schedules.interval_of(every.seconds)
     if every.clock:
         wanted["enabled"] = True
-    if row.expire_seconds is not None and row.expire_seconds < SHORTEST_EXPIRY_SECONDS:
-        wanted["expire_seconds"] = max(every.seconds, SHORTEST_EXPIRY_SECONDS)
     wrong = {name: value for name, value in wanted.items() if getattr(row, name) != value}
     for name, value in wrong.items():
         setattr(row, name, value)
