@@ -12,7 +12,7 @@ import httpx2
 from django.conf import settings
 from django.db import connection
 
-from config.devstack import applications, ports
+from config.devstack import applications, ports, processes
 
 
 class Heard(NamedTuple):
@@ -53,6 +53,7 @@ class Server:
             self.process = subprocess.Popen(
                 [str(part) for part in command],
                 cwd=settings.BASE_DIR, env=self.env, stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=processes.dies_with_us(signal.SIGTERM),
             )  # fmt: skip
         wait_for(lambda: applications.answers(f"http://127.0.0.1:{self.port}/readyz"), seconds=90)
 
