@@ -1,6 +1,9 @@
 """The `stream` process as clients meet it: a real server, killed and stopped, and events that go on being written."""
 
 import json
+import os
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +14,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from django.conf import settings
 from django.db import connections, transaction
 
 from accounts import clock, tokens
@@ -315,6 +319,23 @@ class TestWithoutRedis:
             for name in range(3):
                 tell(alice, name)
                 assert names(listener.take(1)) == [name]
+
+
+class TestDocument:
+    @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+    def test_shows_a_command_that_works(self, server: Server, alice: Agent, secret: str) -> None:
+        page = (settings.BASE_DIR / "docs" / "stream.md").read_text()
+        command = page.partition("```sh\n")[2].partition("```")[0]
+        env = {**os.environ, "TOKEN": secret, "STREAM_URL": server.url.removesuffix("/v1/events/stream")}
+        tell(alice, "shown")
+
+        with subprocess.Popen(["sh", "-c", f"exec {command}"], env=env, stdout=subprocess.PIPE, text=True) as curl:
+            try:
+                data = next(line for line in curl.stdout if line.startswith("data: "))
+            finally:
+                curl.terminate()
+
+        assert json.loads(data.removeprefix("data: "))["data"]["name"] == "shown"
 
 
 def _until_readable(agent: Agent, count: int) -> None:
