@@ -132,22 +132,26 @@ def claims(others: int = 10_000, rows: int = 100_000) -> dict[str, float]:
     from accounts.models import Agent, WebhookEndpoint
 
     agent = Agent.objects.create(handle="waiting", handle_skeleton="waiting")
-    made = WebhookEndpoint.objects.bulk_create(
-        [WebhookEndpoint(agent=agent, url="https://receiver.example/") for _ in range(others + 1)]
-    )
     with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO accounts_webhookendpoint (id, agent_id, url, event_types, state, disabled_reason,"
+            " secret_generation, revision) SELECT accounts_uuid7(), %s, 'https://receiver.example/', '{}', 'enabled',"
+            " '', 1, 1 FROM generate_series(0, %s)",
+            [agent.pk, others],
+        )
         insert = (
             "INSERT INTO accounts_webhookdelivery (endpoint_id, event_id, event_epoch, event_recorded_at, type,"
-            " next_attempt_at) SELECT endpoint, n, 1, now(), 'key.added', now() + %s * interval '1 hour'"
-            " FROM unnest(%s::uuid[]) endpoint, generate_series(1, %s) n"
+            " next_attempt_at) SELECT endpoint.id, n, 1, now(), 'key.added', now() + %s * interval '1 hour'"
+            " FROM accounts_webhookendpoint endpoint, generate_series(1, %s) n WHERE (endpoint.id = %s) = %s"
         )
-        cursor.execute(insert, [1, [one.pk for one in made[1:]], 1])
-        cursor.execute(insert, [-1, [made[0].pk], rows])
+        dead = WebhookEndpoint.objects.order_by("pk")[others // 2]
+        cursor.execute(insert, [1, 1, dead.pk, False])
+        cursor.execute(insert, [-1, rows, dead.pk, True])
         cursor.execute("ANALYZE")
-    WebhookEndpoint.objects.filter(pk=made[0].pk).update(failing_since=made[0].created_at)
+    WebhookEndpoint.objects.filter(pk=dead.pk).update(failing_since=dead.created_at)
     return {
         "all_ms": _median(lambda: deliveries.claim(500)),
-        "some_ms": _median(lambda: deliveries.claim(500, endpoints=[made[0].pk])),
+        "some_ms": _median(lambda: deliveries.claim(500, endpoints=[dead.pk])),
         "waiting_ms": _median(deliveries.waiting),
     }
 
