@@ -5,6 +5,7 @@ A part that is silent for longer than two minutes makes an incident that began w
 overlap; the time that counts, once, is their standstill (standstills.py).
 """
 
+import time
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -20,13 +21,15 @@ from marketplace.models import Incident
 from marketplace.standstills import Mover, move_due, movers
 
 __all__ = [
-    "AlreadyEnded", "ConflictOfInterest", "Mover", "end", "look", "may_fire", "move_due", "movers", "open_now", "seen",
-    "standing_since", "start", "tell",
+    "AlreadyEnded", "ConflictOfInterest", "Mover", "end", "keep", "look", "may_fire", "move_due", "movers", "open_now",
+    "seen", "standing_since", "start", "tell",
 ]  # fmt: skip
 
 DECLARE = "marketplace.declare_incident"
 ALERT = "incident_open"
 REASON_CHARS = 500
+# One bell rings each second: what is left waits for the next.
+KEEPING_SECONDS = 1.0
 
 tell = notices.tell
 standing_since = standstills.since
@@ -129,6 +132,16 @@ def may_fire() -> bool:
     """
     look()
     return standstills.since() is None
+
+
+def keep() -> None:
+    """Record outages, then for a second tell of them and move what those that are over took; the next call goes on."""
+    seen(heartbeats.WORKER)
+    look()
+    end_at = time.monotonic() + KEEPING_SECONDS
+    for go_on in (tell, move_due):
+        while go_on() and time.monotonic() < end_at:
+            pass
 
 
 def _record_silences(at: datetime | None) -> list[Incident]:

@@ -11,7 +11,4 @@ def enforce_deadlines() -> None:
 @shared_task(queue="deadlines", ignore_result=True)
 def keep_clock() -> None:
     """Record outages, tell of them, and move the deadlines of those that are over."""
-    incidents.seen("worker")
-    incidents.look()
-    incidents.move_due()
-    incidents.tell()
+    incidents.keep()

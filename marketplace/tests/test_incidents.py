@@ -13,7 +13,7 @@ from accounts import alerts, clock, ids
 from accounts.errors import Invalid, NotAllowed, NotFound
 from accounts.models import AuditRecord, Event, User
 from escrow.models import ScanCursor
-from marketplace import deadlines, incidents, stakes
+from marketplace import deadlines, incidents, stakes, tasks
 from marketplace.models import Heartbeat, Incident, Job, Standstill
 from marketplace.tests.outages import all_alive, move_all, silence
 
@@ -400,3 +400,18 @@ class TestCommand:
     def test_refuses_in_words(self, arguments):
         with pytest.raises(CommandError):
             self.run(*arguments)
+
+
+class TestKeep:
+    def test_records_tells_and_moves_whatever_there_is(self, trade):
+        before = trade.now("delivered")
+        Job.objects.filter(pk=before.pk).update(deadline_from=before.deadline_from - 2 * AWAY)
+        silence("beat", AWAY.total_seconds())
+        incidents.seen("beat")
+
+        tasks.keep_clock()
+
+        assert Job.objects.get(pk=before.pk).deadline_at >= before.deadline_at + AWAY
+        assert Standstill.objects.get().moved_at is not None
+        assert Incident.objects.get().told_at is not None
+        assert Heartbeat.objects.filter(part="worker").exists()
