@@ -55,7 +55,8 @@ def read(agent_id: UUID, *, after: Cursor = START, types: Sequence[str] = (), li
             " WHERE recipient_id = %s AND (epoch, xid, id) > (%s, %s::xid8, %s)"
             " AND (epoch < accounts_event_epoch() OR xid < pg_snapshot_xmin(pg_current_snapshot()))"
             " AND (%s::text[] = '{}' OR type = ANY(%s::text[]))"
-            " ORDER BY epoch, xid, id LIMIT %s",
+            # With its table: `xid` alone is the text that is selected, in whose order 10 comes before 9.
+            " ORDER BY accounts_event.epoch, accounts_event.xid, accounts_event.id LIMIT %s",
             [agent_id, after.epoch, str(after.xid), after.id, list(types), list(types), limit],
         )
         return [_told(*row) for row in cursor.fetchall()]

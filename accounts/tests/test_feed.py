@@ -137,6 +137,23 @@ class TestRead:
 
         assert names(feed.read(alice.pk, types=["job.agreed", "job.funded"], limit=10)) == ["b"]
 
+    @pytest.mark.parametrize("limit", [1, 2, 100])
+    def test_counts_transactions_as_numbers(self, limit, alice):
+        """As text 10 would come before 9: a page that ends with it would leave 9 behind for ever."""
+        for xid in [100, 9, 10, 1, 99]:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "INSERT INTO accounts_event (xid, recipient_id, type, data) VALUES (%s::text::xid8, %s, 'x', %s)",
+                    [xid, alice.pk, f'{{"name": {xid}}}'],
+                )
+
+        seen, after = [], feed.START
+        while page := feed.read(alice.pk, after=after, limit=limit):
+            seen += names(page)
+            after = page[-1].cursor
+
+        assert seen == [1, 9, 10, 99, 100]
+
     def test_goes_on_in_a_higher_epoch_after_a_restore(self, alice):
         """A restored database counts transactions anew: what it wrote before has higher ids than it has now."""
         tell(alice, "before the restore")
