@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -277,6 +278,17 @@ class TestRecord:
         assert (hook.state, hook.disabled_reason) == ("disabled", webhooks.GONE)
         assert not WebhookDelivery.objects.filter(state=State.PENDING).exists()
 
+    def test_gone_is_recorded_with_the_end_of_the_endpoint_or_not_at_all(self, alice, hook, monkeypatch):
+        monkeypatch.setattr(webhooks, "disable", broken)
+        tell(alice)
+        [parcel] = deliveries.claim(1)
+
+        with pytest.raises(ValueError, match="a bug"):
+            deliveries.record([answer(parcel, status=410)])
+
+        delivery = WebhookDelivery.objects.get()
+        assert (delivery.state, delivery.lease, delivery.attempts) == (State.PENDING, parcel.lease, 0)
+
     def test_gone_says_nothing_about_an_endpoint_that_was_changed_meanwhile(self, alice, hook):
         tell(alice)
         [parcel] = deliveries.claim(1)
@@ -442,6 +454,30 @@ class TestRaces:
         assert sum(sent) == 180
         assert set(WebhookDelivery.objects.values_list("state", "attempts")) == {(State.DELIVERED, 1)}
         assert not WebhookEndpoint.objects.exclude(lane_1_until=None, lane_2_until=None).exists()
+
+    def test_recording_and_disabling_at_once_waits_in_one_order(self, alice, race, monkeypatch):
+        monkeypatch.setattr(deliveries, "retrying", lambda work: work())  # which would hide a deadlock
+        hooks = [make(alice) for _ in range(4)]
+
+        for _ in range(8):
+            tell(alice, 10)
+            parcels = deliveries.claim(4)
+            assert len(parcels) == 4
+            outcomes = race(
+                *(partial(deliveries.record, answers(parcel), returned=[Return(parcel)]) for parcel in parcels),
+                *(partial(webhooks.change, hook.pk, agent=alice, state="disabled") for hook in hooks),
+            )
+            assert [outcome for outcome in outcomes if isinstance(outcome, Exception)] == []
+            for hook in hooks:
+                webhooks.change(hook.pk, agent=alice, state="enabled")
+
+
+def broken(*_: Any, **__: Any) -> None:
+    raise ValueError("a bug")
+
+
+def answers(parcel: Parcel) -> list[Result]:
+    return [Result(parcel, letter.delivery_id, status=500) for letter in parcel.letters]
 
 
 def worker(times: int) -> Callable[[], list[Parcel]]:
