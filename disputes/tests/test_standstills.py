@@ -3,14 +3,15 @@
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from accounts.models import Event
 from disputes import cases, deadlines, lifecycle, questions
 from disputes.lifecycle import TransitionNotAllowed
 from disputes.models import Dispute, Question
+from disputes.standstills import CaseMover
 from disputes.tests.conftest import STATEMENT
-from marketplace import incidents
+from marketplace import incidents, locking, standstills
 from marketplace.models import Job
 from marketplace.tests.outages import move_all
 
@@ -230,6 +231,32 @@ class TestFrozenJobs:
         move_all()
 
         assert Job.objects.get(pk=case.job_id).deadline_at == noon + 6 * HOUR + 3 * DAY
+
+    def test_that_were_frozen_meanwhile_get_back_what_was_left_when_it_began(self, job_at, alice, bob, noon):
+        job = job_at("delivered")
+        incident = incidents.start(reason="x", at=noon + HOUR)
+        said = {"statement": STATEMENT, "reason": "not_as_agreed"}
+        case = cases.open(job.pk, opener=alice, requested_seller_bps=0, at=noon + 2 * HOUR, **said)
+        cases.answer(case.pk, by=bob, statement=STATEMENT, requested_seller_bps=10_000, at=noon + 3 * HOUR)
+        cases.withdraw(case.pk, by=alice, at=noon + 3 * HOUR)
+        cases.withdraw(case.pk, by=bob, at=noon + 4 * HOUR)
+        incidents.end(incident.pk, at=noon + 6 * HOUR)
+        move_all()
+
+        assert Job.objects.get(pk=job.pk).deadline_at == noon + 6 * HOUR + 3 * DAY - HOUR
+
+    def test_are_moved_once_where_one_of_a_batch_was_moved_before(self, case_at, job_at, noon):
+        moved, other = case_at("awaiting_answer"), case_at("awaiting_answer")
+        outage(noon + HOUR, until=noon + 3 * HOUR)
+        with transaction.atomic():
+            locking.lock(moved.job_id)
+        [shift] = standstills.after(0)
+
+        assert CaseMover().move(shift, limit=10) == 2
+
+        for case in (moved, other):
+            assert fresh(case).answer_by == case.answer_by + 2 * HOUR
+            assert Job.objects.get(pk=case.job_id).review_by == noon + 3 * DAY + 2 * HOUR
 
     def test_run_on_under_a_clock_that_is_later(self, case_at, alice, noon):
         case = case_at("awaiting_answer")

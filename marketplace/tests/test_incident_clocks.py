@@ -289,6 +289,15 @@ class TestWhileItLasts:
         incidents.end(incident.pk, at=trade.later(8_100))
         assert deadlines.enforce(job.pk, at=trade.later(8_200)).state == "completed"
 
+    def test_nobody_is_reminded(self, trade):
+        job = trade.job("delivered")
+        incident = incidents.start(reason="x", at=trade.later(60))
+
+        assert deadlines.remind(job.pk, at=job.near_at) is None
+        incidents.end(incident.pk, at=job.near_at)
+        assert deadlines.remind(job.pk, at=job.near_at) is None
+        assert deadlines.remind(job.pk, at=job.near_at + (job.near_at - trade.later(60))) is not None
+
     def test_a_reader_is_shown_what_it_may_do(self, trade, client_for):
         job = trade.now("in_progress")
         Job.objects.filter(pk=job.pk).update(deadline_at=job.deadline_at - timedelta(hours=2))

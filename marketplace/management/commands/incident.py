@@ -71,7 +71,7 @@ class Command(BaseCommand):
     def _say_whether_clocks_run(self) -> None:
         since = incidents.standing_since()
         if since is None:
-            self.stdout.write("clocks run; deadlines that an outage touched are moved within seconds")
+            self.stdout.write("clocks run; deadlines that an outage touched are being moved")
             return
         self.stdout.write(f"clocks stand still since {_said(since)}")
         for incident in incidents.open_now():
