@@ -21,7 +21,7 @@ def names(events):
     return [event.data["name"] for event in events]
 
 
-def read_until(agent, count, *, after=feed.START, seconds=30):
+def read_until(agent, count, *, after=feed.START, seconds=60):
     """Read until `count` events are there: transactions of other databases of the cluster hold the feed back, too."""
     end = time.monotonic() + seconds
     while True:
