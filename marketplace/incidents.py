@@ -186,7 +186,9 @@ _SILENT = {
 def _watch_chain() -> None:
     """See the chain as of when a new head was read; while it brings none that is fresh its heartbeat grows old."""
     read_at = heartbeats.chain_read_at()
-    if read_at is None or clock.now() - read_at > timedelta(seconds=settings.CHAIN_HEAD_MAX_AGE_SECONDS):
+    # what scans still believe may be old enough to have made an incident
+    fresh = timedelta(seconds=min(settings.CHAIN_HEAD_MAX_AGE_SECONDS, settings.INCIDENT_AFTER_SECONDS))
+    if read_at is None or clock.now() - read_at > fresh:
         return
     if not heartbeats.beat(heartbeats.CHAIN, at=read_at):
         _come_back(heartbeats.CHAIN, seen_at=read_at, at=None)

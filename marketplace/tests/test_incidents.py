@@ -160,6 +160,16 @@ class TestChain:
         assert Incident.objects.get().ended_at is not None
         assert Heartbeat.objects.get().at == ScanCursor.objects.get().read_at
 
+    def test_that_is_stuck_is_not_back_by_a_head_that_scans_still_believe(self, settings):
+        settings.INCIDENT_AFTER_SECONDS, settings.CHAIN_HEAD_MAX_AGE_SECONDS = 60, 120
+        self.read(90)
+        Heartbeat.objects.create(part="chain", at=ScanCursor.objects.get().read_at)
+
+        assert not incidents.may_fire()
+        assert not incidents.may_fire()
+
+        assert Incident.objects.get().ended_at is None
+
 
 class TestStart:
     def test_lets_clocks_stand_still_from_now_on(self, noon):
