@@ -48,7 +48,8 @@ SCHEDULE = (
     Every(10, "accounts.tasks.finish_leaving", "deadlines", clock=True),
     Every(10, "accounts.tasks.stop_suspended", "deadlines", clock=True),
     Every(1, "accounts.tasks.deliver_webhooks", "webhooks"),
-    Every(1, "escrow.tasks.scan_deposits", "chain"),
+    # without it the chain falls silent, and every clock of jobs and cases stands still
+    Every(1, "escrow.tasks.scan_deposits", "chain", clock=True),
     Every(1, "escrow.tasks.credit_deposits", "chain"),
     Every(2, "escrow.tasks.authorize_withdrawals", "treasury", clock=True),
     Every(1, "escrow.tasks.relay_transactions", "treasury", clock=True),

@@ -142,6 +142,7 @@ class TestGuard:
 
         assert found == {every.task: every.queue if every.clock else None for every in SCHEDULE}
         assert len(CLOCKS) >= 8
+        assert "escrow.tasks.scan_deposits" in CLOCKS  # switched off, it would stop every clock as an outage does
 
     @pytest.mark.parametrize("task", CLOCKS)
     def test_lets_nobody_switch_off_a_clock(self, task):
