@@ -38,7 +38,8 @@ def claim(
     agents: Collection[UUID] = (),
 ) -> list[Parcel]:
     """
-    Take a lane each of up to `limit` endpoints that have something due: healthy ones first, then who waits longest.
+    Take a lane each of up to `limit` endpoints that have something due: healthy ones first, then whose last turn was
+    longest ago, so that nobody waits for the end of another's queue.
 
     Of those that are failing or said to be `slow`, at most `doubtful` are taken: they are never in the way of others.
     Where the caller knows of `endpoints`, or of `agents` with news, it looks at theirs alone, which is cheap; otherwise
@@ -124,7 +125,8 @@ _EVERY = """
 _SOME = """
     waiting(id, since) AS (
         SELECT unnest(%(endpoints)s::uuid[]), statement_timestamp()
-        UNION SELECT id, statement_timestamp() FROM accounts_webhookendpoint WHERE agent_id = ANY(%(agents)s::uuid[])
+        UNION SELECT id, statement_timestamp() FROM accounts_webhookendpoint
+        WHERE agent_id = ANY(%(agents)s::uuid[]) AND state = 'enabled'
     )"""
 
 _IS_DUE = """state = 'pending' AND next_attempt_at <= statement_timestamp()
@@ -143,12 +145,13 @@ _TAKE = f"""
                     THEN 1 ELSE 2 END AS lane
         FROM due JOIN accounts_webhookendpoint endpoint ON endpoint.id = due.id
         WHERE {{which}} AND {_IS_OPEN}
-        ORDER BY due.since LIMIT {{limit}}
+        ORDER BY greatest(endpoint.lane_1_until, endpoint.lane_2_until, '-infinity'), due.since LIMIT {{limit}}
         FOR NO KEY UPDATE OF endpoint SKIP LOCKED"""
 
 # One statement, which waits for nobody. What it read may have changed before it has the locks; PostgreSQL then reads
 # the locked row anew and judges it by the same WHERE once more. So lanes are exact: they are columns of the very row
-# that is locked. NO KEY UPDATE, so that an event can be recorded for an endpoint meanwhile.
+# that is locked, and one that is free says since when, by which turns go. NO KEY UPDATE, so that an event can be
+# recorded for an endpoint meanwhile.
 _CLAIM = f"""
     WITH {{waiting}}, due AS MATERIALIZED (
         SELECT endpoint.id, first.since,
@@ -308,8 +311,8 @@ _RECORD = """
         SELECT * FROM health FULL JOIN free USING (id)
     )
     UPDATE accounts_webhookendpoint endpoint
-    SET lane_1_until = NULLIF(lane_1_until, lane_1),
-        lane_2_until = NULLIF(lane_2_until, lane_2),
+    SET lane_1_until = CASE WHEN lane_1_until = lane_1 THEN statement_timestamp() ELSE lane_1_until END,
+        lane_2_until = CASE WHEN lane_2_until = lane_2 THEN statement_timestamp() ELSE lane_2_until END,
         last_success_at = CASE WHEN succeeded THEN statement_timestamp() ELSE last_success_at END,
         failing_since = CASE WHEN is_well THEN NULL
                              WHEN is_attempt AND succeeded THEN statement_timestamp()

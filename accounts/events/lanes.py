@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 
 # Who took longer to answer is slow: it gets one letter, and then others have their turn.
 SLOW_SECONDS = 2.0
+# After so long a lane lets others have their turn, how quick its answers may be.
+TURN_SECONDS = 5.0
 # No request begins later after the claim: it has 15 seconds, and its answer must be recorded before the lease ends.
 SENDING_SECONDS = 40.0
 
@@ -38,6 +40,7 @@ class Lane:
 
     async def send(self, client: Client, note: Callable[[Result], None]) -> None:
         """Send letter after letter, and note what came of each."""
+        started = time.monotonic()
         for letter in self.parcel.letters:
             if self.is_stopped or self.is_slow or time.monotonic() > self.parcel.begun + SENDING_SECONDS:
                 return
@@ -45,6 +48,8 @@ class Lane:
             begun = time.monotonic()
             note(await self._send(letter, client))
             self.is_slow = time.monotonic() - begun > SLOW_SECONDS
+            if time.monotonic() - started > TURN_SECONDS:
+                return
 
     async def _send(self, letter: Letter, client: Client) -> Result:
         endpoint = self.parcel.endpoint

@@ -43,7 +43,7 @@ class WebhookEndpoint(models.Model):
     last_success_at = models.DateTimeField(null=True, blank=True)
     # The receiver asked for patience (Retry-After): nothing is sent before.
     held_until = models.DateTimeField(null=True, blank=True)
-    # At most two requests in flight: two lanes, each held by one worker for a while.
+    # At most two requests in flight: two lanes, each held by one worker for a while; past: free since then.
     lane_1_until = models.DateTimeField(null=True, blank=True)
     lane_2_until = models.DateTimeField(null=True, blank=True)
     revision = models.IntegerField(default=1)
@@ -64,6 +64,8 @@ class WebhookEndpoint(models.Model):
         ]
         indexes = [
             models.Index(fields=["agent", "id"], name="webhook_endpoint_of_agent"),
+            # Each event asks for these: it must not look through all that the agent ever deleted.
+            models.Index(fields=["agent"], condition=Q(state="enabled"), name="webhook_endpoint_told"),
             models.Index(
                 fields=["tell_owner_at"], condition=Q(tell_owner_at__isnull=False), name="webhook_endpoint_to_tell"
             ),

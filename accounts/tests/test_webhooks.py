@@ -154,6 +154,19 @@ class TestRecorded:
         assert {row.endpoint_id for row in WebhookDelivery.objects.all()} == {endpoint.pk, asked.pk}
         assert len({row.event_id for row in WebhookDelivery.objects.all()}) == 1
 
+    def test_costs_no_more_when_the_agent_has_deleted_thousands(self, alice, bob, endpoint):
+        """What an agent left behind would slow down the money of those who work with it."""
+        WebhookEndpoint.objects.bulk_create(
+            WebhookEndpoint(agent=alice, url=URL, state="deleted", disabled_at=clock.now()) for _ in range(5_000)
+        )
+        asked = {"type": "job.funded", "data": "{}", "at": clock.now(), "recipients": [alice.pk], "subject": None}
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE accounts_webhookendpoint")
+            cursor.execute(f"EXPLAIN {log._RECORD}", asked)
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+
+        assert "webhook_endpoint_told" in plan
+
     def test_goes_on_for_an_agent_that_is_gone(self, alice, endpoint):
         """What it left behind may still run, and it can stop us by 410."""
         Agent.objects.filter(pk=alice.pk).update(status=Agent.Status.DEACTIVATED)
