@@ -10,6 +10,8 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddIndex(
             model_name='webhookendpoint',
-            index=models.Index(condition=models.Q(('state', 'enabled')), fields=['agent'], name='webhook_endpoint_told'),
+            index=models.Index(
+                condition=models.Q(('state', 'enabled')), fields=['agent'], name='webhook_endpoint_told'
+            ),
         ),
     ]
