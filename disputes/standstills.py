@@ -20,7 +20,11 @@ class CaseMover:
     """Cases that are open."""
 
     def move(self, shift: Shift, *, limit: int) -> int:
-        return _move(shift, _BATCH, limit=limit)
+        # Locked by a statement of its own: what reads their questions then sees those that were asked until the lock.
+        with connection.cursor() as cursor:
+            cursor.execute(_BATCH, {"number": shift.number, "limit": limit})
+            ids = [dispute_id for (dispute_id,) in cursor.fetchall()]
+        return _move(shift, _THESE, ids=ids) if ids else 0
 
     def is_done(self, shift: Shift) -> bool:
         return not Dispute.objects.filter(closed_at=None, standstill__lt=shift.number).exists()
@@ -29,7 +33,7 @@ class CaseMover:
 def catch_up(dispute_id: UUID, *, known: int) -> None:
     """Move a locked case by every standstill that is over and later than `known`, and its job with it."""
     for shift in standstills.after(known):
-        _move(shift, _THIS, dispute_id=dispute_id)
+        _move(shift, _THESE, ids=[dispute_id])
 
 
 def _move(shift: Shift, which: str, **parameters: Any) -> int:
@@ -42,10 +46,10 @@ def _move(shift: Shift, which: str, **parameters: Any) -> int:
 
 
 _BATCH = """
-    closed_at IS NULL AND standstill < %(number)s
+    SELECT id FROM disputes_dispute WHERE closed_at IS NULL AND standstill < %(number)s
     ORDER BY standstill, id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 """
-_THIS = "id = %(dispute_id)s AND standstill < %(number)s FOR NO KEY UPDATE"
+_THESE = "id = ANY(%(ids)s::uuid[]) AND standstill < %(number)s FOR NO KEY UPDATE"
 
 # The time for a ruling begins once, and runs on while one is proposed; a question stops it until its time is over.
 _RULE = """

@@ -1,5 +1,7 @@
 """What outages make of the clocks of cases, of those that questions stop, and of the jobs that show them."""
 
+import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -7,6 +9,7 @@ from django.db import connection, transaction
 
 from accounts.models import Event
 from disputes import cases, deadlines, lifecycle, questions
+from disputes import standstills as cases_standstills
 from disputes.lifecycle import TransitionNotAllowed
 from disputes.models import Dispute, Question
 from disputes.standstills import CaseMover
@@ -339,3 +342,34 @@ class TestWhileItLasts:
         assert "answer" not in offered()
         incidents.start(reason="x", since=noon - 2 * DAY)
         assert "answer" in offered()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_question_that_is_committed_while_a_batch_is_being_locked_is_moved(race, case_at, moderator, monkeypatch):
+    """Asked before the end of the outage, and committed after it: between a statement's snapshot and its lock."""
+    case = case_at("under_review")
+    began = case.entered_review_at
+    incident = incidents.start(reason="x", at=began + HOUR)
+    waiting = cases_standstills._BATCH.replace(
+        "closed_at IS NULL", "(SELECT pg_sleep(1)) IS NOT NULL AND closed_at IS NULL"
+    )
+    monkeypatch.setattr(cases_standstills, "_BATCH", waiting)
+    is_asked = threading.Event()
+
+    def ask():
+        with transaction.atomic():
+            question = asked(case, moderator, began + 2 * HOUR)
+            is_asked.set()
+            time.sleep(1)
+        return question
+
+    def move():
+        is_asked.wait(10)
+        incidents.end(incident.pk, at=began + 5 * HOUR)
+        move_all()
+
+    question, _ = race(ask, move)
+    move_all()
+
+    later = question.answer_by + 3 * HOUR
+    assert (Question.objects.get().answer_by, fresh(case).question_to_seller_by) == (later, later)
