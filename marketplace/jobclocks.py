@@ -39,7 +39,7 @@ class JobMover:
 
     def move(self, shift: Shift, *, limit: int) -> int:
         found = _move(shift, _BATCH, limit=limit)
-        _tell(shift, found)
+        _tell(shift, _running(found))
         return len(found)
 
     def is_done(self, shift: Shift) -> bool:
@@ -53,7 +53,7 @@ def catch_up(job_ids: Iterable[UUID], *, known: int) -> None:
     Waits for the locks of the jobs, in the order of their ids.
     """
     for shift in standstills.after(known):
-        _tell(shift, _move(shift, _THESE, job_ids=list(job_ids)))
+        _tell(shift, _running(_move(shift, _THESE, job_ids=list(job_ids))))
 
 
 def show(shift: Shift, deadlines: dict[UUID, tuple[datetime, datetime]]) -> None:
@@ -70,30 +70,28 @@ def show(shift: Shift, deadlines: dict[UUID, tuple[datetime, datetime]]) -> None
         after = [deadline_at for _, deadline_at in deadlines.values()]
         cursor.execute(_SHOW, {"ids": list(deadlines), "deadlines": after, "start": shift.started_at})
         shown = [Moved(*row) for row in cursor.fetchall()]
+    _tell(shift, [one._replace(old_at=deadlines[one.job_id][0]) for one in shown])
+
+
+def _tell(shift: Shift, moved_jobs: list[Moved]) -> None:
+    """Tell both parties of each job that an outage moved their deadline, and where it is now."""
     incidents = standstills.incident_ids(shift)
-    for one in shown:
-        old_at, deadline_at = deadlines[one.job_id]
-        if deadline_at != old_at:
-            _tell_parties(shift, one._replace(old_at=old_at), incidents)
+    news = [_news(shift, one, incidents) for one in moved_jobs if one.deadline_at != one.old_at]
+    log.record_all("incident.ended", news, at=shift.ended_at)
 
 
-def _tell_parties(shift: Shift, one: Moved, incidents: list[UUID]) -> None:
-    """Tell both parties that an outage moved their deadline, and where it is now."""
+def _news(shift: Shift, one: Moved, incidents: list[UUID]) -> log.News:
     seconds = (one.deadline_at - one.old_at).total_seconds()
     data = {"job_id": str(one.job_id), **standstills.told(shift, incidents=incidents, moved_seconds=seconds)}
     data["deadline"] = {"at": moment(one.deadline_at), "action": one.action, "effect": one.effect}
     if one.dispute_id:
         data["dispute_id"] = str(one.dispute_id)
-    log.record("incident.ended", to=[one.client_id, one.seller_id], data=data, at=shift.ended_at)
+    return log.News([one.client_id, one.seller_id], data)
 
 
-def _tell(shift: Shift, found: list[Moved]) -> None:
-    """Tell of what moved; of a disputed job its dispute does, whose deadline it is."""
-    telling = [one for one in found if one.deadline_at != one.old_at and one.state != State.DISPUTED]
-    if telling:
-        incidents = standstills.incident_ids(shift)
-        for one in telling:
-            _tell_parties(shift, one, incidents)
+def _running(found: list[Moved]) -> list[Moved]:
+    """Leave out disputed jobs: their dispute tells of them, whose deadline it is."""
+    return [one for one in found if one.state != State.DISPUTED]
 
 
 def _move(shift: Shift, which: str, **parameters: Any) -> list[Moved]:
