@@ -27,6 +27,7 @@ __all__ = [
 
 DECLARE = "marketplace.declare_incident"
 ALERT = "incident_open"
+SPENT = "incidents_too_long"
 REASON_CHARS = 500
 # One bell rings each second: what is left waits for the next.
 KEEPING_SECONDS = 1.0
@@ -159,6 +160,13 @@ def _record_silences(at: datetime | None) -> list[Incident]:
 
 def _record(silence: heartbeats.Silence, now: datetime) -> Incident:
     began = _clamped(silence.since)
+    if silence.part == heartbeats.CHAIN and standstills.lasted(within=2 * _longest(), until=now) > _longest():
+        # Written down as over, so that it stops nothing: a node that comes and goes would hold money for ever.
+        alerts.sound(SPENT, silence.part, detail=f"{_SILENT[silence.part]} {_TOO_LONG}", at=now)
+        return Incident.objects.create(
+            part=silence.part, reason=_SILENT[silence.part], started_at=began, ended_at=began, end_reason=_TOO_LONG,
+            told_at=now,
+        )  # fmt: skip
     incident = Incident.objects.create(part=silence.part, reason=_SILENT[silence.part], started_at=began)
     standstills.begin(began)
     _sound(now)
@@ -175,6 +183,7 @@ def _come_back(part: str, *, seen_at: datetime | None, at: datetime | None) -> N
         _end(incident, now, reason="It is at work again.")
 
 
+_TOO_LONG = "Clocks have stood still for too long of late: money never locks."
 _SILENT = {
     heartbeats.BEAT: "What rings for deadlines was away.",
     heartbeats.REDIS: "The queue of tasks was away.",
@@ -194,8 +203,12 @@ def _watch_chain() -> None:
         _come_back(heartbeats.CHAIN, seen_at=read_at, at=None)
 
 
+def _longest() -> timedelta:
+    return timedelta(seconds=settings.INCIDENT_HARD_STOP_SECONDS)
+
+
 def _outlasted(at: datetime | None) -> list[Incident]:
-    oldest = (at or clock.now()) - timedelta(seconds=settings.INCIDENT_HARD_STOP_SECONDS)
+    oldest = (at or clock.now()) - _longest()
     return list(Incident.objects.filter(ended_at=None, started_at__lte=oldest).order_by("started_at", "pk"))
 
 
@@ -234,7 +247,7 @@ def _began(since: datetime | None, now: datetime) -> datetime:
         return min([now, *(silence.since for silence in quiet)])
     if since > now:
         raise Invalid.at("/since", "in_the_future", "An incident does not begin in the future.")
-    if since < now - timedelta(seconds=settings.INCIDENT_HARD_STOP_SECONDS):
+    if since < now - _longest():
         raise Invalid.at("/since", "too_long_ago", "That is longer ago than an incident may last.")
     return since
 

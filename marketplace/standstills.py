@@ -8,7 +8,7 @@ batches below or whoever locks the row.
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
@@ -64,6 +64,14 @@ def after_seconds() -> int:
 def last_end() -> datetime | None:
     """Say when the last standstill ended: none that is recorded later begins before."""
     return Standstill.objects.aggregate(last=Max("ended_at"))["last"]
+
+
+def lasted(*, within: timedelta, until: datetime) -> timedelta:
+    """Say for how long clocks stood still in a time that ends now."""
+    begin_at = until - within
+    recent = Standstill.objects.filter(Q(ended_at=None) | Q(ended_at__gt=begin_at))
+    spans = [(max(one.started_at, begin_at), min(one.ended_at or until, until)) for one in recent]
+    return sum((max(timedelta(0), end - start) for start, end in spans), timedelta(0))
 
 
 def begin(at: datetime) -> None:

@@ -33,6 +33,45 @@ def standstills():
     return list(Standstill.objects.order_by("number").values_list("started_at", "ended_at"))
 
 
+class TestAChainThatComesAndGoes:
+    def test_stops_the_clocks_for_half_of_the_time_at_most(self, settings):
+        longest = timedelta(seconds=settings.INCIDENT_HARD_STOP_SECONDS)
+        now = clock.now()
+        Standstill.objects.create(number=1, started_at=now - longest * 1.5, ended_at=now - longest * 0.4)
+        all_alive()
+        silence("chain", AWAY.total_seconds())
+
+        [recorded] = incidents.look()
+
+        assert recorded.ended_at == recorded.started_at
+        assert incidents.may_fire()
+        assert alerts.is_sounding("incidents_too_long", "chain")
+        assert len(standstills()) == 1
+
+    def test_is_an_outage_like_others_before(self, settings):
+        longest = timedelta(seconds=settings.INCIDENT_HARD_STOP_SECONDS)
+        now = clock.now()
+        Standstill.objects.create(number=1, started_at=now - longest * 1.5, ended_at=now - longest * 0.6)
+        all_alive()
+        silence("chain", AWAY.total_seconds())
+
+        [recorded] = incidents.look()
+
+        assert recorded.ended_at is None
+        assert not incidents.may_fire()
+
+    def test_says_nothing_against_parts_of_ours(self, settings):
+        longest = timedelta(seconds=settings.INCIDENT_HARD_STOP_SECONDS)
+        now = clock.now()
+        Standstill.objects.create(number=1, started_at=now - longest * 1.5, ended_at=now - longest * 0.4)
+        all_alive()
+        silence("worker", AWAY.total_seconds())
+
+        incidents.look()
+
+        assert not incidents.may_fire()
+
+
 class TestSeen:
     def test_is_one_statement_that_writes_once_a_second(self):
         incidents.seen("beat")
