@@ -6,7 +6,7 @@ between the suspension and its consequences.
 """
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
@@ -17,6 +17,9 @@ from accounts.events import log as events
 from accounts.models import Agent, Suspension, User
 
 log = logging.getLogger(__name__)
+
+# Longer than any offer or unfunded agreement lives.
+LATELY_DAYS = 30
 
 PERMISSION = "accounts.suspend_agent"
 
@@ -78,9 +81,14 @@ def stop_business(agent_id: UUID, *, at: datetime | None = None) -> None:
 
 
 def stop_all() -> None:
-    """Do so for every suspended agent; one that cannot be handled now does not hold up the others."""
-    suspended = Agent.objects.filter(status=Agent.Status.SUSPENDED).order_by("pk")
-    for agent_id in list(suspended.values_list("pk", flat=True)):
+    """
+    Do so for agents that were suspended lately; one that cannot be handled now does not hold up the others.
+
+    Nothing new is opened by those that were suspended before, and what they had open has lapsed.
+    """
+    lately = clock.now() - timedelta(days=LATELY_DAYS)
+    suspensions = Suspension.objects.filter(lifted_at=None, suspended_at__gte=lately).order_by("agent_id")
+    for agent_id in list(suspensions.values_list("agent_id", flat=True)):
         try:
             stop_business(agent_id)
         except Exception:
