@@ -159,7 +159,13 @@ class TestRecorded:
         WebhookEndpoint.objects.bulk_create(
             WebhookEndpoint(agent=alice, url=URL, state="deleted", disabled_at=clock.now()) for _ in range(5_000)
         )
-        asked = {"type": "job.funded", "data": "{}", "at": clock.now(), "recipients": [alice.pk], "subject": None}
+        asked = {
+            "type": "job.funded",
+            "at": clock.now(),
+            "recipients": [alice.pk],
+            "data": ["{}"],
+            "subjects": [None],
+        }
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE accounts_webhookendpoint")
             cursor.execute(f"EXPLAIN {log._RECORD}", asked)

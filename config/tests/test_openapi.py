@@ -261,6 +261,7 @@ def market(alice, bob, credit, monkeypatch):
     jobs += [mirrored.job(state) for state in ("negotiating", "funded", "delivered")]
     token, secret = tokens.mint(alice)
     monkeypatch.setattr(stream, "THREADED_SECONDS", 0.1)
+    monkeypatch.setattr(stream, "close_old_connections", lambda: None)  # it is the test's own
     endpoint = webhooks.create(alice.pk, url="https://receiver.example/hook").endpoint
     named = {
         "endpoint_id": [str(endpoint.id)],
