@@ -48,6 +48,8 @@ VERBS = {
     "accounts.suspensions.suspend", "accounts.suspensions.reinstate",
     # accounts/tests/test_staff_limits.py
     "accounts.staff_limits.set_limits",
+    # accounts/tests/test_clockwork.py
+    "accounts.schedules.change",
 }  # fmt: skip
 NO_ACTS = {"escrow.withdrawals.require_treasurer", "escrow.conflicts.require_none", "accounts.staff_verbs.require"}
 
