@@ -65,7 +65,8 @@ class Backup:
         with connection.cursor() as cursor:
             cursor.execute("DROP SCHEMA IF EXISTS backup CASCADE; CREATE SCHEMA backup")
             cursor.execute(
-                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'django_migrations'"
+                "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
+                " AND NOT relispartition AND relname <> 'django_migrations'"
             )
             self._tables = [name for (name,) in cursor.fetchall()]
             for name in self._tables:
