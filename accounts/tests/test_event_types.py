@@ -15,7 +15,7 @@ def said(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and node.args:
             called = ast.unparse(node.func)
-            if called in {"log.record", "events.record"} or re.search(r"(^|[._])tell$", called):
+            if called in {"log.record", "log.record_all", "events.record"} or re.search(r"(^|[._])tell$", called):
                 yield node.args[0]
         elif isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "EVENTS":
             yield from node.value.values

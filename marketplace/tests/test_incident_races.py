@@ -112,15 +112,15 @@ class TestOnce:
 class TestKilled:
     def test_a_batch_that_dies_in_the_middle_is_gone_on_with(self, outage_of, monkeypatch):
         expected = outage_of(9)
-        tell, told = jobclocks._tell_parties, []
+        news, told = jobclocks._news, []
 
         def dies_at_the_fifth(*given):
             told.append(given)
             if len(told) == 5:
                 raise KeyboardInterrupt
-            tell(*given)
+            return news(*given)
 
-        monkeypatch.setattr(jobclocks, "_tell_parties", dies_at_the_fifth)
+        monkeypatch.setattr(jobclocks, "_news", dies_at_the_fifth)
         with pytest.raises(KeyboardInterrupt):
             move_all(limit=3)
         assert Job.objects.filter(standstill=1, pk__in=expected).count() == 3
