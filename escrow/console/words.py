@@ -33,6 +33,7 @@ ALERTS = {
     "backlog_old": "What is due waits too long",
     "deadline_stuck": "A deadline cannot be enforced",
     "incident_open": "The clocks stand still",
+    "incidents_too_long": "The chain comes and goes: its silence stops the clocks no more",
     "events_lag": "Agents are not told what happens",
     "events_unparted": "Nobody makes the months of events",
 }
