@@ -32,7 +32,7 @@ class Head:
 
 
 class Wire(asyncio.BufferedProtocol):
-    """Reads little more than it was asked for: what a receiver sends beyond that waits in the receiver's machine."""
+    """Reads a piece at a time, as it is needed: what a receiver sends beyond that waits in the receiver's machine."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport
@@ -61,7 +61,9 @@ class Wire(asyncio.BufferedProtocol):
         parts: tuple[h11.Event, ...] = (request, h11.Data(body), h11.EndOfMessage())
         self._transport.write(b"".join(self._http.send(part) or b"" for part in parts))
         head = await self._final_head()
-        self._reusable = await self._drain()
+        if await self._drain():
+            self._reusable = True
+            self._read_on()  # to hear that it ends, or says what nobody asked
         return head
 
     def close(self) -> None:
@@ -105,9 +107,7 @@ class Wire(asyncio.BufferedProtocol):
     async def _more(self) -> bytes:
         """What came; empty once the receiver sends no more."""
         if not self._received and not self._ended:
-            if self._paused:
-                self._paused = False
-                self._transport.resume_reading()
+            self._read_on()
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
@@ -120,6 +120,11 @@ class Wire(asyncio.BufferedProtocol):
         self._received.clear()
         return received
 
+    def _read_on(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -130,7 +135,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def buffer_updated(self, length: int) -> None:
         self._received += self._buffer[:length]
-        if len(self._received) > MAX_BODY_BYTES and not self._paused:
+        if not self._paused:
             self._paused = True
             self._transport.pause_reading()
         self._wake()
