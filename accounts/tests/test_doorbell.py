@@ -239,7 +239,7 @@ class Proxy:
     async def start(self, port=0):
         self.server = await asyncio.start_server(self._serve, "127.0.0.1", port)
         self.port = self.server.sockets[0].getsockname()[1]
-        return f"redis://127.0.0.1:{self.port}/{self.url.get('db', 0)}"
+        return f"redis://:{self.url.get('password', '')}@127.0.0.1:{self.port}/{self.url.get('db', 0)}"
 
     async def hang_up(self):
         self.server.close()

@@ -384,6 +384,7 @@ def until(is_so: Any, within: float = 60) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.xdist_group("bells")  # they share a Redis
 class TestProcesses:
     @pytest.fixture
     def bells(self, scheduled, tmp_path):

@@ -66,9 +66,9 @@ SETTLED = """() => new Promise((drawn) => requestAnimationFrame(() => requestAni
 
 
 def in_both_schemes(page: Any, axe: str, name: str) -> dict[str, list[str]]:
-    """Judge a page in the light, and its colours in the dark as well: nothing else of it changes with them."""
+    """Judge a page in the dark by its colours, and in the light by everything: nothing else changes with them."""
     found = {}
-    for scheme, rules in (("light", None), ("dark", ["color-contrast"])):
+    for scheme, rules in (("dark", ["color-contrast"]), ("light", None)):
         page.emulate_media(color_scheme=scheme)
         page.evaluate(SETTLED)
         found[f"{scheme}, {name}"] = judged(page, axe, rules=rules)
@@ -138,9 +138,12 @@ class TestAxe:
         page.goto(f"{live_server.url}/admin/login/")
         found = in_both_schemes(page, axe, "sign-in")
         page = root_of(browser, live_server)
+        kinds = set()
         for name, path in everywhere.pages(ordinary).items():
             page.goto(live_server.url + path)
-            found |= in_both_schemes(page, axe, name)
+            kind = name.split(",")[0]
+            found |= in_both_schemes(page, axe, name) if kind not in kinds else {name: judged(page, axe)}
+            kinds.add(kind)
             assert width_of(page) <= 1280, name
         to_the_confirmation(page, live_server, ordinary)
         found |= in_both_schemes(page, axe, "confirm a ruling")

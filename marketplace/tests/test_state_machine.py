@@ -517,8 +517,8 @@ class TestTrading:
             ),
         )
 
-    def test_holds_in_sixty_histories(self):
-        self.play(60)
+    def test_holds_in_forty_histories(self):
+        self.play(40)
 
     @pytest.mark.long
     def test_holds_in_a_thousand_histories(self):
