@@ -27,7 +27,8 @@ def plant(tmp_path, transactional_db):
 class Batch:
     """Jobs whose clocks run out one after the other."""
 
-    def __init__(self, trade, count: int) -> None:
+    def __init__(self, trade, count: int, credit) -> None:
+        credit(trade.client, count * 10_000_000)
         self.states = {trade.now(state, **CHEAP).pk: state for state in OUTCOMES for _ in range(count // len(OUTCOMES))}
 
     def run_out(self, *, within_seconds: float) -> None:
@@ -66,9 +67,9 @@ class Batch:
     (60, 2, 2),
     pytest.param(1_000, 2, 4, marks=pytest.mark.long),
 ])  # fmt: skip
-def test_all_fire_once_though_redis_loses_everything(plant, trade, jobs, beats, workers):
+def test_all_fire_once_though_redis_loses_everything(plant, trade, credit, jobs, beats, workers):
     plant.wait_for(*[plant.beat() for _ in range(beats)], *[plant.worker() for _ in range(workers)])
-    batch = Batch(trade, jobs)
+    batch = Batch(trade, jobs, credit)
 
     batch.run_out(within_seconds=jobs / 100)
     batch.wait(jobs // 4)
@@ -79,11 +80,11 @@ def test_all_fire_once_though_redis_loses_everything(plant, trade, jobs, beats, 
 
 
 @pytest.mark.parametrize(("jobs", "workers"), [(40, 1), pytest.param(500, 4, marks=pytest.mark.long)])
-def test_a_rolling_restart_loses_none_and_repeats_none(plant, trade, jobs, workers):
+def test_a_rolling_restart_loses_none_and_repeats_none(plant, trade, credit, jobs, workers):
     """Each worker is told to end when the one that takes its place is at work."""
     old = [plant.worker() for _ in range(workers)]
     plant.wait_for(plant.beat(), *old)
-    batch = Batch(trade, jobs)
+    batch = Batch(trade, jobs, credit)
 
     batch.run_out(within_seconds=4 * workers)
     for worker in old:
@@ -94,10 +95,10 @@ def test_a_rolling_restart_loses_none_and_repeats_none(plant, trade, jobs, worke
     batch.check()
 
 
-def test_what_a_killed_worker_held_is_done_by_another(plant, trade):
+def test_what_a_killed_worker_held_is_done_by_another(plant, trade, credit):
     worker = plant.worker()
     plant.wait_for(plant.beat(), worker)
-    batch = Batch(trade, 2)
+    batch = Batch(trade, 2, credit)
 
     with transaction.atomic():
         # Its payment waits for this account: the worker holds the job meanwhile, with its step half done.
@@ -114,9 +115,9 @@ def test_what_a_killed_worker_held_is_done_by_another(plant, trade):
 
 
 @pytest.mark.parametrize("seconds", [2 * HOURS, pytest.param(-2 * HOURS, marks=pytest.mark.long)])
-def test_the_clock_of_a_worker_makes_nothing_early_or_late(plant, trade, seconds):
+def test_the_clock_of_a_worker_makes_nothing_early_or_late(plant, trade, credit, seconds):
     plant.wait_for(plant.beat(), plant.worker(clock_seconds=seconds))
-    later, due = Batch(trade, 4), Batch(trade, 10)
+    later, due = Batch(trade, 4, credit), Batch(trade, 10, credit)
 
     due.run_out(within_seconds=3)
     due.wait()
